@@ -1,0 +1,10 @@
+"""Exports that are proved: every written file is run in its own runtime and compared with the Keras model.
+
+``export(model, path)`` writes SavedModel, TFLite or ONNX; ``load(path)`` runs any artifact.
+"""
+
+from tfzoo.export.exporter import export
+from tfzoo.export.report import ExportReport
+from tfzoo.export.runner import Runner, load
+
+__all__ = ["ExportReport", "Runner", "export", "load"]

@@ -1,0 +1,62 @@
+"""What is known of an exported file."""
+
+import dataclasses
+import json
+import pathlib
+
+
+@dataclasses.dataclass
+class ExportReport:
+    """The proof that comes with an export.
+
+    Attributes:
+        path: the file or folder.
+        format: "savedmodel", "tflite" or "onnx".
+        quantization: None, "float16", "dynamic" or "int8".
+        bytes: size on disk.
+        image_size: (height, width) that it takes, or None for any.
+        batch_size: pictures that it takes at once, or None for any.
+        operators: name -> how often.
+        parity: output -> {"max_abs_error", "relative_error" (norm of the difference over norm of Keras's), for labels
+            "agreement" (share of equal labels)}, against the Keras model on real pictures.
+        checked_pictures: how many pictures that was.
+        latency_ms: median time for one run, in this machine's default number of threads.
+        calibration: where the int8 ranges come from: {"source", "pictures"}, or None.
+        notes: what a person should know.
+    """
+
+    path: str
+    format: str
+    quantization: str | None
+    bytes: int
+    image_size: tuple[int, int] | None
+    batch_size: int | None
+    operators: dict[str, int]
+    parity: dict[str, dict[str, float]]
+    checked_pictures: int
+    latency_ms: float
+    calibration: dict | None = None
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def label_agreement(self) -> float | None:
+        """Share of labels equal to Keras's, or None where the file answers no labels."""
+        return self.parity.get("labels", {}).get("agreement")
+
+    def to_dict(self) -> dict:
+        return dataclasses.asdict(self) | {"label_agreement": self.label_agreement}
+
+    def save(self, path) -> None:
+        pathlib.Path(path).write_text(json.dumps(self.to_dict(), indent=1))
+
+    def __str__(self):
+        size = "any size" if self.image_size is None else "x".join(map(str, self.image_size))
+        lines = [
+            f"{self.path}: {self.format}{f' {self.quantization}' if self.quantization else ''}, {self.bytes / 1e6:.2f} MB, "
+            f"pictures of {size}, batch {self.batch_size or 'any'}, {self.latency_ms:.1f} ms a run",
+            f"  operators: {', '.join(f'{name} {count}' for name, count in sorted(self.operators.items()))}",
+        ]
+        for output, errors in self.parity.items():
+            text = ", ".join(f"{key.replace('_', ' ')} {value:.6g}" for key, value in errors.items())
+            lines.append(f"  {output} against Keras on {self.checked_pictures} pictures: {text}")
+        return "\n".join(lines + [f"  note: {note}" for note in self.notes])

@@ -1,0 +1,201 @@
+"""One interface for every artifact: .keras, SavedModel, TFLite, ONNX."""
+
+import abc
+import os
+import pathlib
+
+import numpy as np
+
+from tfzoo.data.images import resize_image, resize_labels, resize_scores
+from tfzoo.errors import InputError, MissingInputError
+from tfzoo.export import sidecar as sidecars
+from tfzoo.models.segmenter import check_images
+
+
+def load(path, threads: int | None = None) -> "Runner":
+    """Opens an artifact.
+
+    Args:
+        path: a ``.keras``, ``.tflite`` or ``.onnx`` file, or the folder of a SavedModel.
+        threads: of the runtime; None: as many as there are cores.
+
+    Raises:
+        MissingInputError: the artifact or its sidecar is not there.
+        InputError: it is damaged, or no artifact of this zoo.
+    """
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise MissingInputError(f"There is no artifact {path}: check the path.")
+    if path.is_dir():
+        if not (path / "saved_model.pb").is_file():
+            raise InputError(f"Folder {path} is no SavedModel (it has no saved_model.pb): give the folder that the export wrote.")
+        return SavedModelRunner(path, threads)
+    runners = {".keras": KerasRunner, ".tflite": TFLiteRunner, ".onnx": OnnxRunner}
+    if path.suffix not in runners:
+        raise InputError(f"{path} is no artifact: it must be a .keras, .tflite or .onnx file, or the folder of a SavedModel.")
+    return runners[path.suffix](path, threads)
+
+
+class Runner(abc.ABC):
+    """An artifact that can be run.
+
+    Attributes:
+        path, format: where and what it is.
+        task, class_names: what it answers.
+        image_size: (height, width) that it takes, or None for any.
+        batch_size: pictures that it takes at once, or None for any.
+    """
+
+    format: str
+
+    def __init__(self, path: pathlib.Path, threads: int | None):
+        self.path, self.threads = path, threads or os.cpu_count()
+        self.sidecar = self._read_sidecar()
+        self.task, self.class_names = self.sidecar.task, list(self.sidecar.class_names)
+        self.image_size, self.batch_size = self.sidecar.image_size, self.sidecar.batch_size
+        self.name = f"{self.format} {self.sidecar.quantization}" if self.sidecar.quantization else self.format
+        try:
+            self._open()
+        except Exception as error:  # each runtime has its own way to refuse a damaged file
+            reason = str(error).strip().partition("\n")[0][:200]
+            raise InputError(f"{path} cannot be opened as {self.format} ({reason}): export it again.") from error
+
+    def _read_sidecar(self) -> sidecars.Sidecar:
+        return sidecars.read(self.path)
+
+    @abc.abstractmethod
+    def _open(self): ...
+
+    @abc.abstractmethod
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Runs the artifact on uint8 [B, H, W, 3], of a batch and size that it takes."""
+
+    def predict(self, images) -> dict:
+        """Returns the answer for pictures of any size.
+
+        A picture of another size than the file takes is resized (bilinear, antialiased), and its answer mapped back to the
+        picture's own size (labels nearest, scores bilinear).
+
+        Args:
+            images: [B, H, W, 3], or a list of [H, W, 3]; uint8 or float32, 0 to 255, RGB.
+
+        Returns:
+            a dict: for the semantic task ``labels`` uint8 and ``scores`` float32, [B, H, W]; raw files: ``logits`` [B, H, W, C].
+            For a list, each value is a list with an entry for each picture.
+
+        Raises:
+            InputError: they are no pictures, or too small.
+        """
+        pictures = [_to_uint8(image) for image in images]
+        if not pictures:
+            raise InputError("There are no pictures to predict: give at least one.")
+        taken = [resize_image(picture, self.image_size or picture.shape[:2]) for picture in pictures]
+        answers = [None] * len(pictures)
+        for positions in _groups(taken, self.batch_size):
+            batch = np.stack([taken[position] for position in positions])
+            fill = (self.batch_size or len(batch)) - len(batch)
+            out = self.run(np.concatenate([batch, batch[-1:].repeat(fill, axis=0)]) if fill else batch)
+            for row, position in enumerate(positions):
+                size = pictures[position].shape[:2]
+                answers[position] = {name: _map_back(name, value[row], size) for name, value in out.items()}
+        gathered = {name: [answer[name] for answer in answers] for name in answers[0]}
+        return gathered if isinstance(images, (list, tuple)) else {name: np.stack(values) for name, values in gathered.items()}
+
+    def __repr__(self):
+        return f"<{self.name} {self.path}: {self.task}, {len(self.class_names)} classes, pictures of {self.image_size or 'any size'}>"
+
+
+def _to_uint8(image):
+    image = np.asarray(image)
+    check_images((1, *image.shape))
+    return image if image.dtype == np.uint8 else np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def _groups(pictures, batch_size):
+    """Positions of neighbouring pictures of one size, at most ``batch_size`` (or 8) together."""
+    group = []
+    for position, picture in enumerate(pictures):
+        if group and (len(group) == (batch_size or 8) or picture.shape != pictures[group[0]].shape):
+            yield group
+            group = []
+        group.append(position)
+    if group:
+        yield group
+
+
+def _map_back(name, value, size):
+    if value.shape[:2] == tuple(size):
+        return value
+    return resize_labels(value, size) if name == "labels" else resize_scores(value, size)
+
+
+class KerasRunner(Runner):
+    """A ``.keras`` file; any batch, and any size unless it was trained at one."""
+
+    format = "keras"
+
+    def _read_sidecar(self):
+        from tfzoo.weights import load_model
+
+        self.model = load_model(self.path)
+        return sidecars.Sidecar(self.model.name, self.model.task, self.model.class_names, self.model.image_size, None)
+
+    def _open(self):
+        self._deployed = self.model.deployed()
+
+    def run(self, images):
+        return self._deployed.predict_on_batch(images)
+
+
+class SavedModelRunner(Runner):
+    """A SavedModel: the signature ``tensor`` where it has one (a served model), else ``serving_default``.
+
+    TensorFlow's threads belong to the process, so ``threads`` changes nothing here.
+    """
+
+    format = "savedmodel"
+
+    def _open(self):
+        import tensorflow as tf
+
+        self._loaded = tf.saved_model.load(str(self.path))  # kept: the signature holds its variables weakly
+        signatures = self._loaded.signatures
+        self._signature = signatures["tensor" if "tensor" in signatures else "serving_default"]
+
+    def run(self, images):
+        import tensorflow as tf
+
+        return {name: value.numpy() for name, value in self._signature(images=tf.constant(images)).items()}
+
+
+class TFLiteRunner(Runner):
+    """A TFLite file in the LiteRT interpreter."""
+
+    format = "tflite"
+
+    def _open(self):
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(str(self.path), num_threads=self.threads)
+        self._interpreter.allocate_tensors()
+        self._signature = self._interpreter.get_signature_runner()
+
+    def run(self, images):
+        return self._signature(images=images)
+
+
+class OnnxRunner(Runner):
+    """An ONNX file in ONNX Runtime, on the CPU."""
+
+    format = "onnx"
+
+    def _open(self):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        self._session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, images):
+        return dict(zip(self._outputs, self._session.run(self._outputs, {"images": images}), strict=True))

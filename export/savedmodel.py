@@ -1,0 +1,47 @@
+"""SavedModel: what the other formats are converted from, too."""
+
+import pathlib
+
+import keras
+import tensorflow as tf
+
+SIGNATURE = "serving_default"
+
+
+def image_signature(image_size, batch_size):
+    """The input: uint8 [batch, height, width, 3], None where anything goes."""
+    return tf.TensorSpec((batch_size, *(image_size or (None, None)), 3), tf.uint8, name="images")
+
+
+def write(deployed: keras.Model, path, image_size=None, batch_size=None) -> None:
+    """Writes a deployed graph as a SavedModel with one signature: ``images`` in, its dict of outputs by name out."""
+    archive = keras.export.ExportArchive()
+    archive.track(deployed)
+    signature = [image_signature(image_size, batch_size)]
+    archive.add_endpoint(SIGNATURE, lambda images: deployed(images), input_signature=signature)
+    archive.write_out(str(path), verbose=False)
+
+
+def operators(path) -> dict[str, int]:
+    """Counts the TensorFlow operators of the signature, functions that it calls included."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    proto = saved_model_pb2.SavedModel.FromString((pathlib.Path(path) / "saved_model.pb").read_bytes())
+    graph = proto.meta_graphs[0].graph_def
+    functions = {function.signature.name: function for function in graph.library.function}
+    counts, pending, seen = {}, list(graph.node), set()
+    # The signature is the call behind the outputs; saving and restoring have functions of their own.
+    pending = [node for node in pending if node.op in ("StatefulPartitionedCall", "PartitionedCall") and "signature_wrapper" in _called(node)]
+    while pending:
+        node = pending.pop()
+        called = _called(node)
+        if called in functions and called not in seen:
+            seen.add(called)
+            pending.extend(functions[called].node_def)
+        elif called not in functions and node.op not in ("Const", "NoOp", "Identity", "ReadVariableOp", "Placeholder"):
+            counts[node.op] = counts.get(node.op, 0) + 1
+    return counts
+
+
+def _called(node):
+    return node.attr["f"].func.name if "f" in node.attr else ""

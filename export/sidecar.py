@@ -1,0 +1,80 @@
+"""The small JSON beside every exported file: what one must know to feed it and to read its answer."""
+
+import dataclasses
+import json
+import pathlib
+
+from tfzoo.errors import InputError, MissingInputError
+
+MEANINGS = {
+    "labels": "uint8 [batch, height, width]: index into class_names",
+    "scores": "float32 [batch, height, width]: probability of that label",
+    "logits": "float32 [batch, height, width, classes]: before the softmax",
+}
+
+
+@dataclasses.dataclass
+class Sidecar:
+    """What ``tfzoo.export.load`` reads.
+
+    Attributes:
+        model: name in the zoo.
+        task: "semantic", ...
+        class_names: label i is class_names[i].
+        image_size: (height, width) that the file takes, or None for any; a picture of another size is resized to it,
+            bilinear and antialiased, and the answer is mapped back.
+        batch_size: pictures at once, or None for any.
+        raw: whether it answers logits.
+        quantization: as in ``ExportReport``.
+        outputs: name -> meaning.
+        input: name, dtype and meaning of the input.
+        versions: what it was made with.
+    """
+
+    model: str
+    task: str
+    class_names: list[str]
+    image_size: tuple[int, int] | None
+    batch_size: int | None
+    raw: bool = False
+    quantization: str | None = None
+    outputs: dict[str, str] = dataclasses.field(default_factory=dict)
+    input: dict[str, str] = dataclasses.field(
+        default_factory=lambda: {"name": "images", "dtype": "uint8", "meaning": "[batch, height, width, 3], RGB, 0 to 255"}
+    )
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def place(path) -> pathlib.Path:
+    """Where the sidecar of an artifact is: inside a SavedModel, beside a file."""
+    path = pathlib.Path(path)
+    return path / "assets.extra" / "tfzoo.json" if path.is_dir() else path.with_name(path.name + ".json")
+
+
+def write(sidecar: Sidecar, artifact) -> pathlib.Path:
+    """Writes it to its place and returns that."""
+    path = place(artifact)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(dataclasses.asdict(sidecar), indent=1))
+    return path
+
+
+def read(artifact) -> Sidecar:
+    """Reads an artifact's sidecar.
+
+    Raises:
+        MissingInputError: it is not there.
+        InputError: it is damaged.
+    """
+    path = place(artifact)
+    if not path.is_file():
+        raise MissingInputError(
+            f"{artifact} has no {path.name} with its class names and input size at {path}: put the one that was exported with it there, "
+            "or export again."
+        )
+    try:
+        sidecar = Sidecar(**json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}): export again.") from None
+    sidecar.image_size = sidecar.image_size and tuple(sidecar.image_size)
+    return sidecar

@@ -1,0 +1,67 @@
+"""The proof: a written file, run in its own runtime, against the Keras model."""
+
+import time
+
+import numpy as np
+
+from tfzoo.errors import ExportError
+
+# Float32 files compute what Keras computes, in another order: errors of some 1e-6 relative; labels differ at near-ties alone.
+# Float16 weights move each weight by up to 2^-11 of itself.
+LIMITS = {
+    None: {"labels": ("agreement", 0.999), "scores": ("max_abs_error", 1e-3), "logits": ("relative_error", 1e-4)},
+    "float16": {"labels": ("agreement", 0.98), "logits": ("relative_error", 1e-2)},
+}
+
+
+def compare(answer: dict, reference: dict) -> dict[str, dict[str, float]]:
+    """Errors of an answer's outputs against the reference's: see ``ExportReport.parity``.
+
+    Raises:
+        ExportError: an output is missing, or has another shape or kind of number.
+    """
+    errors = {}
+    for name, want in reference.items():
+        got = answer.get(name)
+        if got is None or got.shape != want.shape or got.dtype != want.dtype:
+            shape = "missing" if got is None else f"{got.dtype} {got.shape}"
+            raise ExportError(f"The exported file's output '{name}' is {shape}, the model's {want.dtype} {want.shape}.")
+        difference = got.astype(np.float64) - want.astype(np.float64)
+        errors[name] = {"max_abs_error": float(np.abs(difference).max())}
+        if np.issubdtype(want.dtype, np.integer):
+            errors[name]["agreement"] = float((got == want).mean())
+        else:
+            errors[name]["relative_error"] = float(np.linalg.norm(difference) / max(np.linalg.norm(want.astype(np.float64)), 1e-12))
+    return errors
+
+
+def check(parity: dict, quantization) -> None:
+    """Raises an ExportError that says by how much, if an output is off by more than ``LIMITS`` allows."""
+    for output, (measure, limit) in LIMITS.get(quantization, {}).items():
+        value = parity.get(output, {}).get(measure)
+        if value is None:
+            continue
+        if not (value >= limit if measure == "agreement" else value <= limit):
+            raise ExportError(
+                f"The exported file does not answer what the model answers: {measure.replace('_', ' ')} of {output} is {value:.6g}, "
+                f"the limit is {limit:g}; nothing was written."
+            )
+
+
+def run_in_batches(runner, images: np.ndarray) -> dict:
+    """The runner's answer; a file that takes any batch gets the first picture alone and the others together."""
+    if runner.batch_size is not None:
+        return runner.predict(images)
+    parts = [runner.predict(part) for part in (images[:1], images[1:]) if len(part)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def latency(runner, images: np.ndarray, runs: int = 5) -> float:
+    """Median milliseconds of one run, after one to warm up; ``images``: one batch as the file takes it."""
+    runner.run(images)
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        runner.run(images)
+        times.append(time.perf_counter() - start)
+    return float(np.median(times) * 1000)

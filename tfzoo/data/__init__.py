@@ -1,0 +1,41 @@
+"""Labelled pictures: readers, augmentation and the one tf.data pipeline."""
+
+from tfzoo.data.dataset import TASKS, Dataset
+from tfzoo.errors import InputError, nearest
+
+READERS = {
+    "shapes": ("tfzoo.data.shapes", "Shapes"),
+    "masks": ("tfzoo.data.masks", "Masks"),
+    "coco": ("tfzoo.data.coco", "Coco"),
+}
+
+
+def load_dataset(spec: str, split: str, task: str | None = None) -> Dataset:
+    """Opens a split of a data set.
+
+    Args:
+        spec: "shapes" (or "shapes:HEIGHTxWIDTH"), "masks:DIR", "coco:DIR".
+        split: "train", "val", "test", or whatever the data set has.
+        task: "semantic", "detection", "instance" or "keypoint"; None takes the reader's first: semantic for shapes and
+            masks, detection for coco.
+
+    Raises:
+        InputError: the spec or the task is not known, or the data set is damaged.
+        MissingInputError: a folder, split, picture or label map is missing.
+    """
+    import importlib
+
+    reader, _, place = str(spec).partition(":")
+    if reader not in READERS:
+        forms = ", ".join(["shapes", *(f"{name}:DIR" for name in READERS if name != "shapes")])
+        raise InputError(f"Data set spec '{spec}' is not known: give one of {forms}.{nearest(reader, READERS)}")
+    if task is not None and task not in TASKS:
+        raise InputError(f"Task '{task}' is not known: it is one of {', '.join(TASKS)}.{nearest(task, TASKS)}")
+    module, name = READERS[reader]
+    dataset = getattr(importlib.import_module(module), name)(spec, place, split, task)
+    if len(dataset) == 0:
+        raise InputError(f"Data set '{spec}' has no pictures in its split '{split}': list some.")
+    return dataset
+
+
+__all__ = ["Dataset", "READERS", "TASKS", "load_dataset"]

@@ -1,0 +1,127 @@
+"""The ``coco:DIR`` reader: COCO annotations, in the layouts that people have.
+
+    annotations/instances_{split}2017.json (person_keypoints_...)    pictures in {split}2017/
+    annotations/{split}.json, annotations/{instances,person_keypoints}_{split}.json    pictures in images/ or images/{split}/
+    {split}/_annotations.coco.json    pictures beside it
+
+pycocotools reads polygons and RLE.
+"""
+
+import contextlib
+import io
+import json
+import pathlib
+
+import numpy as np
+
+from tfzoo.data.dataset import Dataset
+from tfzoo.data.images import read_image
+from tfzoo.data.masks import existing_folder
+from tfzoo.errors import InputError, MissingInputError
+
+
+class Coco(Dataset):
+    """COCO annotations for any task that they have labels for.
+
+    Labels are the categories in the order of their ids, counted from 0; ``category_ids`` gives the ids. For the semantic
+    task "background" comes first, and where objects overlap the smaller one is on top.
+    """
+
+    tasks = ("detection", "instance", "keypoint", "semantic")
+
+    def __init__(self, spec: str, folder: str, split: str, task: str | None = None):
+        super().__init__(spec, split, task)
+        root = existing_folder(folder, "It should hold annotations and pictures in one of COCO's layouts.")
+        path = _find_annotations(root, split, self.task)
+        self.coco = _load(path)
+        categories = sorted(self.coco.cats.values(), key=lambda category: category["id"])
+        self.category_ids = [category["id"] for category in categories]
+        self.class_names = [category["name"] for category in categories]
+        if self.task == "semantic":
+            self.class_names.insert(0, "background")
+        if self.task == "keypoint":
+            self.keypoint_names = next((c["keypoints"] for c in categories if "keypoints" in c), [])
+        self._label_of = {id_: label for label, id_ in enumerate(self.category_ids)}
+        self._image_ids = sorted(self.coco.imgs)
+        self._folder = self._find_pictures(root, path, split)
+
+    def _find_pictures(self, root, annotations, split):
+        if not self._image_ids:
+            raise InputError(f"{annotations} lists no pictures: give a file whose 'images' is not empty.")
+        name = self.coco.imgs[self._image_ids[0]]["file_name"]
+        places = (root / f"{split}2017", root / "images" / split, root / "images", root / split, root)
+        for place in places:
+            if (place / name).is_file():
+                return place
+        raise MissingInputError(
+            f"Picture {name}, named in {annotations}, is in none of {', '.join(str(p.relative_to(root)) for p in places[:-1])} "
+            f"under {root}: put the pictures into one of them."
+        )
+
+    def __len__(self):
+        return len(self._image_ids)
+
+    def read(self, index):
+        image_id = self._image_ids[index]
+        record = self.coco.imgs[image_id]
+        image = read_image(self._folder / record["file_name"])
+        if image.shape[:2] != (record["height"], record["width"]):
+            raise InputError(
+                f"Picture {self._folder / record['file_name']} is {image.shape[1]}x{image.shape[0]} pixels, its annotation says "
+                f"{record['width']}x{record['height']}: correct the one that is wrong."
+            )
+        annotations = self.coco.imgToAnns[image_id]
+        sample = {"images": image, "image_id": str(image_id)}
+        if self.task == "semantic":
+            return sample | {"segmentation_masks": self._class_mask(annotations, image.shape[:2])}
+        return sample | self._instances(annotations, image.shape[:2])
+
+    def _class_mask(self, annotations, size):
+        classes = np.zeros((*size, 1), np.uint8)
+        for annotation in sorted(annotations, key=lambda a: -a["area"]):
+            classes[self.coco.annToMask(annotation) > 0] = self._label_of[annotation["category_id"]] + 1
+        return classes
+
+    def _instances(self, annotations, size):
+        boxes = np.array([a["bbox"] for a in annotations], np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        sample = {
+            "bounding_boxes": {
+                "boxes": boxes,
+                "labels": np.array([self._label_of[a["category_id"]] for a in annotations], np.int32),
+                "crowd": np.array([bool(a.get("iscrowd", 0)) for a in annotations], bool),
+            }
+        }
+        if self.task == "instance":
+            sample["instance_masks"] = np.array([self.coco.annToMask(a) for a in annotations], np.uint8).reshape(-1, *size)
+        if self.task == "keypoint":
+            points = [a.get("keypoints") or [0] * 3 * len(self.keypoint_names) for a in annotations]
+            sample["keypoints"] = np.array(points, np.float32).reshape(-1, len(self.keypoint_names), 3)
+        return sample
+
+
+def _find_annotations(root: pathlib.Path, split: str, task: str) -> pathlib.Path:
+    kind = "person_keypoints" if task == "keypoint" else "instances"
+    names = (
+        f"annotations/{kind}_{split}2017.json",
+        f"annotations/{kind}_{split}.json",
+        f"annotations/{split}.json",
+        f"{split}/_annotations.coco.json",
+    )
+    for name in names:
+        if (root / name).is_file():
+            return root / name
+    found = sorted(p.relative_to(root).as_posix() for p in (*root.glob("annotations/*.json"), *root.glob("*/_annotations.coco.json")))
+    raise MissingInputError(
+        f"Data set {root} has no split '{split}' for the task '{task}': none of {', '.join(names)} is there; found: {', '.join(found) or 'none'}."
+    )
+
+
+def _load(path):
+    from pycocotools.coco import COCO
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints its loading times
+            return COCO(str(path))
+    except (json.JSONDecodeError, KeyError, AssertionError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a COCO annotation file ({type(error).__name__}: {error}): export it again.") from None

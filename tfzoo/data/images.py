@@ -1,0 +1,147 @@
+"""Pictures and label maps, from files to arrays: the one place that decodes and resizes.
+
+Pictures are uint8 [height, width, 3], RGB, 0 to 255, turned the way their EXIF orientation says. Label maps are uint8
+[height, width] of class indices, never colours; ``IGNORE_LABEL`` marks pixels that count nowhere.
+"""
+
+import io
+import pathlib
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from tfzoo.errors import InputError, MissingInputError
+
+IGNORE_LABEL = 255
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def read_image(path) -> np.ndarray:
+    """Reads a picture as a person sees it: uint8 [height, width, 3], RGB.
+
+    EXIF orientation is applied; grey, palette and alpha pictures become RGB (alpha is dropped); of 16 bits the upper 8
+    are kept, which is what ``tf.io.decode_png`` does too.
+
+    Raises:
+        MissingInputError: there is no such file.
+        InputError: the file is no picture, or it is damaged.
+    """
+    path = pathlib.Path(path)
+    return _decode(_read_bytes(path), str(path))
+
+
+def decode_image(data: bytes, name: str = "picture") -> np.ndarray:
+    """The same for the bytes of an encoded picture; ``name`` is what an error calls it."""
+    return _decode(data, name)
+
+
+def read_label_map(path, num_classes: int | None = None) -> np.ndarray:
+    """Reads a label map: uint8 [height, width], the stored indices (a palette's colours are not looked at).
+
+    Args:
+        path: an index image: grey (8 or 16 bits) or palette.
+        num_classes: indices must be below it, or 255 (ignore). None: not checked.
+
+    Raises:
+        MissingInputError: there is no such file.
+        InputError: colours instead of indices, a damaged file, or an index that no class has.
+    """
+    path = pathlib.Path(path)
+    image = _open(_read_bytes(path), str(path))
+    if image.mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
+        raise InputError(
+            f"Label map {path} holds colours (mode {image.mode}), not class indices: save it as a single-channel PNG "
+            "whose pixel values are the line numbers of classes.txt, counted from 0."
+        )
+    labels = np.asarray(ImageOps.exif_transpose(image)).astype(np.int64)
+    _check_indices(labels, num_classes, path)
+    return labels.astype(np.uint8)
+
+
+def _check_indices(labels, num_classes, path):
+    limit = 255 if num_classes is None else num_classes
+    wrong = labels[(labels >= limit) & (labels != IGNORE_LABEL)]
+    if wrong.size:
+        known = f"classes.txt has {limit} classes (0 to {limit - 1})" if num_classes else "indices end at 254"
+        raise InputError(
+            f"Label map {path} holds the class index {int(wrong.max())}, but {known}: "
+            "add the class, or paint those pixels 255 (ignore)."
+        )
+
+
+def _read_bytes(path: pathlib.Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise MissingInputError(f"There is no file {path}: check the name.") from None
+    except OSError as error:
+        raise InputError(f"File {path} cannot be read: {error.strerror}.") from None
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data))
+        image.load()
+    except UnidentifiedImageError:
+        raise InputError(f"{name} is not a picture that can be read: convert it to JPEG or PNG.") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{name} is damaged ({error}): replace it or take it out of the split.") from None
+    return image
+
+
+def _decode(data: bytes, name: str) -> np.ndarray:
+    image = ImageOps.exif_transpose(_open(data, name))
+    if image.mode.startswith("I"):  # 16 bits: Pillow's own conversion would clip instead of scale
+        values = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((np.clip(values, 0, 65535) >> 8).astype(np.uint8))
+    elif image.mode == "F":
+        raise InputError(f"{name} holds floating-point pixels: convert it to 8 or 16 bits.")
+    return np.asarray(image.convert("RGB"))
+
+
+def resize_image(image: np.ndarray, size, window=None) -> np.ndarray:
+    """Resizes uint8 [H, W, 3] to ``size`` = (height, width): bilinear, antialiased when shrinking.
+
+    ``window`` = (left, top, right, bottom), in pixels of the picture, takes that part instead of the whole.
+    """
+    return _resize(image, size, window, Image.Resampling.BILINEAR)
+
+
+def resize_labels(labels: np.ndarray, size, window=None) -> np.ndarray:
+    """Resizes uint8 [H, W] to ``size`` by nearest neighbour (pixel centres), so that no new index can appear."""
+    return _resize(labels, size, window, Image.Resampling.NEAREST)
+
+
+def resize_scores(scores: np.ndarray, size) -> np.ndarray:
+    """Resizes float32 [H, W] or [H, W, C] to ``size``, bilinear."""
+    if scores.shape[:2] == tuple(size):
+        return scores
+    channels = scores[..., None] if scores.ndim == 2 else scores
+    planes = [_resize(channels[..., c], size, None, Image.Resampling.BILINEAR) for c in range(channels.shape[-1])]
+    return np.stack(planes, axis=-1).reshape((*size, *scores.shape[2:]))
+
+
+def _resize(array, size, window, resample):
+    height, width = size
+    if array.shape[:2] == (height, width) and window is None:
+        return array
+    return np.asarray(Image.fromarray(array).resize((width, height), resample, box=window))
+
+
+def parse_size(text) -> tuple[int, int] | None:
+    """Turns "256", "192x256" (height x width), 256, (192, 256) or None into (height, width).
+
+    Raises:
+        InputError: anything else.
+    """
+    if text is None:
+        return None
+    parts = text.lower().split("x") if isinstance(text, str) else text
+    parts = [parts] if isinstance(parts, int) else list(parts)
+    try:
+        numbers = [int(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2) or min(numbers) < 1:
+        raise InputError(f"Image size '{text}' is not a size: give N or HEIGHTxWIDTH, such as 256 or 192x256.")
+    return (numbers[0], numbers[-1])

@@ -1,0 +1,86 @@
+"""The ``masks:DIR`` reader: pictures with label maps.
+
+    DIR/images/NAME.jpg|png|...    DIR/labels/NAME.png (class indices, 255 = ignore)
+    DIR/classes.txt (a class a line)    DIR/train.txt, val.txt, ... (a NAME a line)
+"""
+
+import pathlib
+
+from tfzoo.data.dataset import Dataset
+from tfzoo.data.images import IMAGE_SUFFIXES, read_image, read_label_map
+from tfzoo.errors import InputError, MissingInputError
+
+
+class Masks(Dataset):
+    """Semantic segmentation from a folder of pictures and index label maps."""
+
+    tasks = ("semantic",)
+
+    def __init__(self, spec: str, folder: str, split: str, task: str | None = None):
+        root = existing_folder(folder, "It should hold images/, labels/, classes.txt and a list such as train.txt.")
+        super().__init__(spec, split, task, read_lines(root / "classes.txt", "one class name a line"))
+        self._images = find_images(root / "images")
+        self._labels = find_images(root / "labels")
+        self._names = self._read_split(root, split)
+
+    def _read_split(self, root, split):
+        listing = root / f"{split}.txt"
+        if not listing.is_file():
+            known = sorted(path.stem for path in root.glob("*.txt") if path.stem != "classes")
+            raise MissingInputError(
+                f"Data set {root} has no split '{split}' (no file {split}.txt): its splits are {', '.join(known) or 'none'}."
+            )
+        names = [_without_suffix(line) for line in read_lines(listing, "one picture name a line")]
+        for name in names:
+            for kind, files in (("images", self._images), ("labels", self._labels)):
+                if name not in files:
+                    what = "picture" if kind == "images" else "label map"
+                    raise MissingInputError(
+                        f"'{name}', listed in {listing}, has no {what} in {root / kind}: add {name}.png there or take the "
+                        "line out."
+                    )
+        return names
+
+    def __len__(self):
+        return len(self._names)
+
+    def read(self, index):
+        name = self._names[index]
+        image = read_image(self._images[name])
+        labels = read_label_map(self._labels[name], len(self.class_names))
+        if labels.shape != image.shape[:2]:
+            raise InputError(
+                f"Label map {self._labels[name]} is {labels.shape[1]}x{labels.shape[0]} pixels, its picture "
+                f"{image.shape[1]}x{image.shape[0]}: make them the same size."
+            )
+        return {"images": image, "segmentation_masks": labels[..., None], "image_id": name}
+
+
+def _without_suffix(name):
+    path = pathlib.PurePath(name)
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+
+
+def existing_folder(folder, hint: str) -> pathlib.Path:
+    """Returns the folder as a path, or raises a MissingInputError that says what it should hold."""
+    root = pathlib.Path(folder).expanduser()
+    if not root.is_dir():
+        raise MissingInputError(f"There is no folder {root}: check the path. {hint}")
+    return root
+
+
+def find_images(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Returns the pictures of a folder, by name without suffix."""
+    if not folder.is_dir():
+        raise MissingInputError(f"There is no folder {folder}: a data set of masks has its pictures in images/ and labels/.")
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+
+
+def read_lines(path: pathlib.Path, what: str) -> list[str]:
+    """Returns the lines of a text file that are not empty; a file without any is an error."""
+    if not path.is_file():
+        raise MissingInputError(f"There is no file {path}: it should hold {what}.")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not lines:
+        raise InputError(f"File {path} is empty: it should hold {what}.")
+    return lines

@@ -1,0 +1,117 @@
+"""From a data set's ``read`` to tf.data: names are shuffled, not pictures; reading and resizing run in parallel.
+
+Everything random is decided by (seed, epoch, index), so the order in which parallel reads finish changes nothing.
+"""
+
+import itertools
+
+import numpy as np
+import tensorflow as tf
+
+from tfzoo.data.augmentation import NO_AUGMENTATION, Augmentation, batch_layers, scale_and_crop
+from tfzoo.data.dataset import Dataset
+from tfzoo.data.images import parse_size, resize_image, resize_labels
+from tfzoo.errors import InputError
+
+_FIELDS = {  # key of a flattened sample: dtype, shape
+    "images": (tf.uint8, (None, None, 3)),
+    "image_id": (tf.string, ()),
+    "segmentation_masks": (tf.uint8, (None, None, 1)),
+    "bounding_boxes/boxes": (tf.float32, (None, 4)),
+    "bounding_boxes/labels": (tf.int32, (None,)),
+    "bounding_boxes/crowd": (tf.bool, (None,)),
+    "instance_masks": (tf.uint8, (None, None, None)),
+    "keypoints": (tf.float32, (None, None, 3)),
+}
+
+
+def samples(dataset: Dataset) -> tf.data.Dataset:
+    """See ``Dataset.samples``."""
+    keys = [key for key in _FIELDS if _has(dataset, key)]
+
+    def read(index):
+        sample = dataset.read(int(index))
+        flat = {**sample, **{f"bounding_boxes/{k}": v for k, v in sample.get("bounding_boxes", {}).items()}}
+        return [flat[key] for key in keys]
+
+    def to_dict(index):
+        values = tf.numpy_function(read, [index], [_FIELDS[key][0] for key in keys])
+        return _nest({key: tf.ensure_shape(value, _FIELDS[key][1]) for key, value in zip(keys, values, strict=True)})
+
+    return tf.data.Dataset.range(len(dataset)).map(to_dict, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _has(dataset, key):
+    from tfzoo.data.dataset import TASK_KEYS
+
+    return key == "image_id" or key.partition("/")[0] in TASK_KEYS[dataset.task]
+
+
+def _nest(flat):
+    nested = {}
+    for key, value in flat.items():
+        outer, _, inner = key.partition("/")
+        if inner:
+            nested.setdefault(outer, {})[inner] = value
+        else:
+            nested[outer] = value
+    return nested
+
+
+def batches(
+    dataset: Dataset,
+    batch_size: int,
+    image_size,
+    training: bool,
+    seed: int = 0,
+    first_epoch: int = 0,
+    augmentation: Augmentation | None = None,
+) -> tf.data.Dataset:
+    """See ``Dataset.batches``."""
+    if dataset.task != "semantic":
+        raise InputError(f"Batches are made for the task 'semantic', not '{dataset.task}': use samples(), or load with task='semantic'.")
+    size = parse_size(image_size) or dataset.read(0)["images"].shape[:2]
+    augmentation = (augmentation or Augmentation()) if training else NO_AUGMENTATION
+
+    def read(index, epoch):
+        sample = dataset.read(int(index))
+        image, labels = sample["images"], sample["segmentation_masks"][..., 0]
+        if augmentation.scale == (1.0, 1.0):
+            return resize_image(image, size), resize_labels(labels, size)
+        rng = np.random.default_rng([seed, int(epoch), int(index)])
+        return scale_and_crop(image, labels, size, augmentation.scale, rng)
+
+    def load(index, epoch):
+        image, labels = tf.numpy_function(read, [index, epoch], [tf.uint8, tf.uint8])
+        return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(labels, size)
+
+    data = _visits(dataset, training, seed, first_epoch).map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    data = data.batch(batch_size)
+    layers = batch_layers(augmentation, seed=1000 * first_epoch + seed)
+    if layers:
+        # Not in parallel: the layers draw from one stream each, so the order of the batches decides what they draw.
+        data = data.map(lambda images, labels: _apply(layers, images, labels))
+    return data.prefetch(tf.data.AUTOTUNE)
+
+
+def _visits(dataset, training, seed, first_epoch):
+    """A tf.data.Dataset of (index, epoch): in order, or shuffled anew at each pass."""
+    epochs = itertools.count(first_epoch)
+
+    def visit():
+        epoch = next(epochs)
+        indices = np.arange(len(dataset))
+        if training:
+            np.random.default_rng([seed, epoch]).shuffle(indices)
+        return ((index, epoch) for index in indices)
+
+    spec = (tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.int64))
+    return tf.data.Dataset.from_generator(visit, output_signature=spec).apply(tf.data.experimental.assert_cardinality(len(dataset)))
+
+
+def _apply(layers, images, labels):
+    batch = {"images": tf.cast(images, tf.float32), "segmentation_masks": labels[..., None]}
+    for layer in layers:
+        batch = layer(batch, training=True)
+    images = tf.cast(tf.round(batch["images"]), tf.uint8)
+    return images, tf.cast(batch["segmentation_masks"][..., 0], tf.uint8)

@@ -1,0 +1,32 @@
+"""Writing without losing anything."""
+
+import pathlib
+
+from tfzoo.errors import InputError, OutputExistsError
+
+
+def claim_folder(path, allow_existing=False) -> pathlib.Path:
+    """Creates a folder to write into; one that holds something already is refused, unless ``allow_existing``."""
+    path = pathlib.Path(path)
+    if path.exists() and not path.is_dir():
+        raise OutputExistsError(f"{path} is a file, not a folder: choose another output.")
+    if not allow_existing and path.is_dir() and any(path.iterdir()):
+        raise OutputExistsError(f"Folder {path} exists and is not empty: choose another one, or say so that it may be written to.")
+    _make(path)
+    return path
+
+
+def claim_file(path, allow_existing=False) -> pathlib.Path:
+    """Makes the folder of a file to be written; a file (or folder) that exists is refused, unless ``allow_existing``."""
+    path = pathlib.Path(path)
+    if path.exists() and not allow_existing:
+        raise OutputExistsError(f"{path} exists: choose another name, or allow it to be replaced with --overwrite.")
+    _make(path.parent)
+    return path
+
+
+def _make(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"Folder {folder} cannot be made ({error.strerror}): choose another output.") from None

@@ -1,0 +1,1 @@
+"""Pieces that several architectures share, written in ``keras.ops``."""

@@ -1,0 +1,162 @@
+"""What every semantic segmenter is: a Keras model of logits, whose ``predict`` gives the deployed answer."""
+
+import contextlib
+
+import keras
+from keras import ops
+
+from tfzoo.errors import InputError
+from tfzoo.layers.decision import argmax
+from tfzoo.layers.normalization import IMAGENET_MEAN, IMAGENET_STD, ImageNormalization
+
+MIN_SIZE = 32
+MAX_CLASSES = 255  # label maps are uint8 and 255 means ignore
+
+
+class Segmenter(keras.Model):
+    """Base of the segmentation architectures.
+
+    A subclass builds its functional graph in ``build_network(pixels)`` from what it stored in ``self.options``.
+    ``model(images)`` takes [B, H, W, 3], RGB, 0 to 255, any size from 32x32, and returns logits [B, H, W, C].
+
+    Args:
+        num_classes: C, every label that a pixel can have (a background among them, where the data has one).
+        class_names: C names; None: "class_0", ...
+        image_mean, image_std: RGB, in pixel values; the weights that a model starts from decide them.
+        image_size: (height, width) that it was trained at: what exports and artifacts take where no other size is stated.
+        dtype: Keras dtype policy, such as "mixed_bfloat16"; None: the global one.
+        **options: the architecture's own, kept in the configuration.
+
+    Raises:
+        InputError: an impossible number of classes, or names that do not fit it.
+    """
+
+    task = "semantic"
+
+    def __init__(
+        self,
+        num_classes,
+        class_names=None,
+        image_mean=IMAGENET_MEAN,
+        image_std=IMAGENET_STD,
+        image_size=None,
+        dtype=None,
+        name=None,
+        **options,
+    ):
+        check_classes(num_classes, class_names)
+        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        with policy_scope(policy):
+            images = keras.Input((None, None, 3), name="images", dtype="float32")
+            pixels = ImageNormalization(image_mean, image_std, name="normalization")(images)
+            features = self.build_network(pixels, num_classes, **options)
+            logits = keras.layers.Activation("linear", dtype="float32", name="logits")(features)
+        super().__init__(inputs=images, outputs=logits, name=name)
+        self.num_classes = num_classes
+        self.class_names = list(class_names or (f"class_{i}" for i in range(num_classes)))
+        self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
+        self.image_size = image_size and tuple(image_size)
+        self.policy_name = policy.name
+        self.options = options
+
+    @staticmethod
+    def build_network(pixels, num_classes, **options):
+        """Returns the logits [B, H, W, C] for normalised pixels [B, H, W, 3], both Keras tensors."""
+        raise NotImplementedError
+
+    def compile(self, optimizer="adamw", loss=None, metrics=None, **kwargs):
+        """As Keras's; without a loss and metrics it takes ``PixelCrossEntropy``, pixel accuracy and mean IoU."""
+        from tfzoo.losses import PixelCrossEntropy
+        from tfzoo.metrics import MeanIoU, PixelAccuracy
+
+        if metrics is None:
+            metrics = [PixelAccuracy(self.num_classes, name="accuracy"), MeanIoU(self.num_classes, name="mean_iou")]
+        super().compile(optimizer=optimizer, loss=loss or PixelCrossEntropy(), metrics=metrics, **kwargs)
+
+    def deployed(self, raw=False):
+        """Returns the graph that ``predict``, every exported file and the server run: ``DeployedSegmenter``, float32."""
+        cache = self.__dict__.setdefault("_deployed", {})  # untracked: it holds this model
+        if raw not in cache:
+            network = self if self.policy_name == "float32" else self._float32_twin()
+            cache[raw] = DeployedSegmenter(network, raw=raw)
+        if cache[raw].network is not self:
+            cache[raw].network.set_weights(self.get_weights())
+        return cache[raw]
+
+    def _float32_twin(self):
+        return type(self).from_config({**self.get_config(), "dtype": "float32"})
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """Returns the answer: ``labels`` uint8 [B, H, W] and ``scores`` float32 [B, H, W], the label's probability.
+
+        Args:
+            x: pictures [B, H, W, 3], uint8 or float32, 0 to 255, RGB; the rest as in ``keras.Model.predict``.
+        """
+        if hasattr(x, "shape"):
+            check_images(x.shape)
+        return self.deployed().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
+
+    def get_config(self):
+        return {
+            "num_classes": self.num_classes,
+            "class_names": self.class_names,
+            "image_mean": self.image_mean,
+            "image_std": self.image_std,
+            "image_size": self.image_size,
+            "dtype": self.policy_name,
+            "name": self.name,
+            **self.options,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
+
+
+class DeployedSegmenter(keras.Model):
+    """Pictures in, the answer out. Its call takes [B, H, W, 3], uint8 or float32, 0 to 255.
+
+    Args:
+        network: a float32 Segmenter.
+        raw: answer ``logits`` float32 [B, H, W, C] instead of ``labels`` and ``scores``.
+    """
+
+    def __init__(self, network, raw=False):
+        super().__init__(dtype="float32", name=f"{network.name}_deployed")
+        self.network, self.raw = network, raw
+        self.built = True  # it has no weights of its own
+
+    def call(self, images):
+        logits = self.network(ops.cast(images, "float32"), training=False)
+        if self.raw:
+            return {"logits": logits}
+        scores = ops.max(ops.softmax(logits, axis=-1), axis=-1)
+        return {"labels": ops.cast(argmax(logits, axis=-1), "uint8"), "scores": scores}
+
+
+def check_images(shape):
+    """Raises an InputError unless the shape is that of a batch of RGB pictures of at least 32x32."""
+    if len(shape) != 4 or shape[-1] != 3:
+        raise InputError(f"Pictures must be [batch, height, width, 3]; the shape given is {tuple(shape)}.")
+    for side in shape[1:3]:
+        if side is not None and side < MIN_SIZE:
+            raise InputError(f"Pictures must be at least {MIN_SIZE}x{MIN_SIZE}; {shape[1]}x{shape[2]} is too small: enlarge them.")
+
+
+def check_classes(num_classes, class_names):
+    """Raises an InputError unless there are 2 to 255 classes and as many names."""
+    if not isinstance(num_classes, int) or not 2 <= num_classes <= MAX_CLASSES:
+        raise InputError(f"num_classes is {num_classes!r}: it must be a whole number from 2 to {MAX_CLASSES}.")
+    if class_names is not None and len(class_names) != num_classes:
+        raise InputError(f"num_classes is {num_classes}, but there are {len(class_names)} class names: they must be as many.")
+
+
+@contextlib.contextmanager
+def policy_scope(policy):
+    """Layers made inside take this dtype policy; made outside their model's call they would take the global one."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

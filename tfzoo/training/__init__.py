@@ -1,0 +1,6 @@
+"""Training beyond a plain ``fit``: a recipe, checkpoints, logs and pictures."""
+
+from tfzoo.training.recipe import Recipe
+from tfzoo.training.run import train
+
+__all__ = ["Recipe", "train"]

@@ -1,0 +1,70 @@
+"""What a training is made of, apart from the model and the data."""
+
+import dataclasses
+
+import keras
+
+from tfzoo.data.augmentation import Augmentation
+from tfzoo.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Settings of a training.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: pictures in a batch.
+        image_size: (height, width) of training pictures, or None for the first picture's own.
+        learning_rate: the highest one: reached after the warm-up, then falling to 0 along a cosine.
+        warmup: share of the steps in which the learning rate rises from 0.
+        weight_decay: AdamW's decoupled decay, on kernels only (not on biases and normalisation).
+        clip_norm: gradients whose joint norm is larger are scaled down to it.
+        class_weights: "none" or "median" (median frequency balancing).
+        class_weight_cap: largest class weight.
+        scale: range of the random scale, see ``Augmentation``.
+        flip: see ``Augmentation``.
+        precision: Keras dtype policy: "float32", "mixed_bfloat16", "mixed_float16".
+        picture_epochs: every so many epochs a picture of validation answers is written; 0: never.
+        seed: decides initial weights, order and augmentation.
+    """
+
+    epochs: int = 50
+    batch_size: int = 8
+    image_size: tuple[int, int] | None = None
+    learning_rate: float = 2e-3
+    warmup: float = 0.05
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    class_weights: str = "none"
+    class_weight_cap: float = 5.0
+    scale: tuple[float, float] = (0.75, 1.75)
+    flip: str | None = "horizontal"
+    precision: str = "float32"
+    picture_epochs: int = 10
+    seed: int = 0
+
+    def __post_init__(self):
+        for field in ("epochs", "batch_size"):
+            if getattr(self, field) < 1:
+                raise InputError(f"{field} is {getattr(self, field)}: it must be at least 1.")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise InputError(f"scale is {self.scale}: give the smaller factor first, both above 0.")
+        if self.class_weights not in ("none", "median"):
+            raise InputError(f"class_weights is '{self.class_weights}': it must be 'none' or 'median'.")
+
+    def augmentation(self) -> Augmentation:
+        return Augmentation(scale=tuple(self.scale), flip=self.flip)
+
+    def optimizer(self, steps: int) -> keras.optimizers.Optimizer:
+        """AdamW with warm-up, cosine decay and clipping, for a training of so many steps in all."""
+        warmup_steps = round(steps * self.warmup)
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup_steps else self.learning_rate,
+            decay_steps=max(steps - warmup_steps, 1),
+            warmup_target=self.learning_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+        )
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=self.weight_decay, global_clipnorm=self.clip_norm)
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        return optimizer

@@ -1,0 +1,148 @@
+"""``tfzoo train``: one training, from a data set to checkpoints."""
+
+import dataclasses
+import json
+import pathlib
+
+import keras
+import numpy as np
+
+from tfzoo.data import load_dataset
+from tfzoo.data.images import parse_size
+from tfzoo.errors import InputError, MissingInputError
+from tfzoo.files import claim_folder
+from tfzoo.losses import PixelCrossEntropy
+from tfzoo.losses.cross_entropy import median_frequency_weights
+from tfzoo.training.callbacks import BEST, LAST, Checkpoints, Pictures, read_state
+from tfzoo.training.recipe import Recipe
+from tfzoo.weights import load_model
+from tfzoo.zoo import create_model, find_entry
+
+SETTINGS = "training.json"
+
+
+def train(
+    model_name: str,
+    data: str,
+    output,
+    recipe: Recipe | None = None,
+    weights=None,
+    options: dict | None = None,
+    splits: tuple[str, str | None] = ("train", "val"),
+    resume: bool = False,
+    verbose="auto",
+) -> pathlib.Path:
+    """Trains a model and leaves a folder: best.keras, last.keras, log.csv, tensorboard/, pictures/, training.json.
+
+    Args:
+        model_name: one of ``list_models("semantic")``.
+        data: data set spec.
+        output: folder; it must not hold anything yet, unless ``resume``.
+        recipe: settings; None takes the defaults. Resuming takes the settings that the training began with, but for ``epochs``.
+        weights: as in ``create_model``.
+        options: the model's own options.
+        splits: names of the training and the validation split; None for the latter trains without one.
+        resume: go on from the folder's last.keras.
+
+    Returns:
+        the path of best.keras: the checkpoint with the highest mean IoU on the validation split.
+
+    Raises:
+        InputError: something that was given is wrong. KeyboardInterrupt is passed on after last.keras is saved.
+    """
+    recipe, options, output = recipe or Recipe(), dict(options or {}), pathlib.Path(output)
+    task = find_entry(model_name).task
+    if resume:
+        recipe, options = _stored_settings(output, model_name, data, recipe)
+    training_data = load_dataset(data, splits[0], task)
+    validation_data = load_dataset(data, splits[1], task) if splits[1] else None
+    claim_folder(output, allow_existing=resume)
+    state = read_state(output)
+    size = parse_size(recipe.image_size) or training_data.read(0)["images"].shape[:2]
+
+    keras.utils.set_random_seed(recipe.seed)
+    batches = training_data.batches(
+        recipe.batch_size, size, training=True, seed=recipe.seed, first_epoch=state["epochs"], augmentation=recipe.augmentation()
+    )
+    model = create_model(
+        model_name, class_names=training_data.class_names, weights=weights, image_size=size, dtype=recipe.precision, **options
+    )
+    model.compile(recipe.optimizer(steps=recipe.epochs * len(batches)), loss=_loss(recipe, training_data))
+    if resume:
+        _restore(model, output / LAST)
+    _write_settings(output, model_name, data, recipe, options)
+    checkpoints = Checkpoints(output)
+    try:
+        model.fit(
+            batches,
+            validation_data=validation_data and validation_data.batches(recipe.batch_size, size),
+            epochs=recipe.epochs,
+            initial_epoch=state["epochs"],
+            callbacks=[*_logs(output, resume), checkpoints, *_pictures(recipe, validation_data, output, size)],
+            shuffle=False,  # the batches are shuffled already
+            verbose=verbose,
+        )
+    except KeyboardInterrupt:
+        checkpoints.save_interrupted()
+        raise
+    return output / BEST
+
+
+def _loss(recipe, dataset):
+    if recipe.class_weights == "none":
+        return PixelCrossEntropy()
+    counts, pictures = np.zeros(len(dataset.class_names)), np.zeros(len(dataset.class_names))
+    for index in range(len(dataset)):
+        labels = dataset.read(index)["segmentation_masks"]
+        found = np.bincount(labels.ravel(), minlength=256)[: len(counts)]
+        counts += found
+        pictures += (found > 0) * found.sum()
+    return PixelCrossEntropy(median_frequency_weights(counts, pictures, cap=recipe.class_weight_cap))
+
+
+def _logs(output, resume):
+    return [
+        keras.callbacks.CSVLogger(str(output / "log.csv"), append=resume),
+        keras.callbacks.TensorBoard(str(output / "tensorboard"), write_graph=False),
+    ]
+
+
+def _pictures(recipe, dataset, output, size):
+    if not recipe.picture_epochs or dataset is None:
+        return []
+    return [Pictures(dataset, output / "pictures", recipe.picture_epochs, size)]
+
+
+def _restore(model, path):
+    """Puts the weights and the optimizer's state of a saved training into a model that is compiled alike."""
+    stored = load_model(path)
+    if type(stored) is not type(model) or stored.class_names != model.class_names:
+        raise InputError(f"{path} is a {type(stored).__name__} for {', '.join(stored.class_names)}: resume it with the same model and data.")
+    model.set_weights(stored.get_weights())
+    model.optimizer.build(model.trainable_variables)
+    for variable, value in zip(model.optimizer.variables, stored.optimizer.variables, strict=True):
+        variable.assign(value)
+
+
+def _write_settings(output, model_name, data, recipe, options):
+    from tfzoo import __version__
+
+    settings = {
+        "model": model_name,
+        "data": data,
+        "options": options,
+        "recipe": dataclasses.asdict(recipe),
+        "versions": {"tfzoo": __version__, "keras": keras.__version__},
+    }
+    (output / SETTINGS).write_text(json.dumps(settings, indent=1))
+
+
+def _stored_settings(output, model_name, data, recipe):
+    path = output / SETTINGS
+    if not path.is_file() or not (output / LAST).is_file():
+        raise MissingInputError(f"There is no training to resume in {output} (no {SETTINGS} and {LAST}): leave out --resume to begin one.")
+    stored = json.loads(path.read_text())
+    for what, given in (("model", model_name), ("data", data)):
+        if stored[what] != given:
+            raise InputError(f"The training in {output} has {what} '{stored[what]}', not '{given}': resume it with the same one.")
+    return dataclasses.replace(Recipe(**stored["recipe"]), epochs=recipe.epochs), stored["options"]

@@ -1,0 +1,114 @@
+"""Pictures for people: label maps as colours over the photograph, with a legend."""
+
+import colorsys
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tfzoo.data.images import IGNORE_LABEL
+
+_FIRST_COLOURS = (  # distinct on photographs, also for most colour-blind people (after Okabe & Ito 2008)
+    (0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0), (204, 121, 167), (86, 180, 233), (240, 228, 66),
+)  # fmt: skip
+BACKGROUND_NAMES = ("background", "__background__")
+PAPER, INK = (255, 255, 255), (30, 30, 30)
+
+
+def palette(class_names) -> np.ndarray:
+    """A colour for each class: uint8 [C, 3]. A background is black; it is left unpainted in overlays."""
+    colours = []
+    for index in range(len(class_names)):
+        if index < len(_FIRST_COLOURS):
+            colours.append(_FIRST_COLOURS[index])
+        else:  # steps of the golden ratio round the colour circle
+            hue, light = (index * 0.618034) % 1, 0.45 + 0.2 * (index % 3)
+            colours.append(tuple(round(255 * c) for c in colorsys.hls_to_rgb(hue, light, 0.75)))
+    colours = np.array(colours, np.uint8).reshape(-1, 3)
+    for index, name in enumerate(class_names):
+        if name in BACKGROUND_NAMES:
+            colours[index:] = np.roll(colours[index:], 1, axis=0)
+            colours[index] = 0
+    return colours
+
+
+def overlay(image, labels, class_names, opacity=0.55) -> np.ndarray:
+    """Paints a label map over its picture.
+
+    Args:
+        image: uint8 [H, W, 3]; labels: uint8 [H, W], 255 = ignore (painted grey).
+        class_names: C names; a class called "background" is left unpainted.
+
+    Returns:
+        uint8 [H, W, 3]
+    """
+    table = np.full((256, 3), 128, np.uint8)
+    table[: len(class_names)] = palette(class_names)
+    strength = np.full(256, opacity, np.float32)
+    for index, name in enumerate(class_names):
+        if name in BACKGROUND_NAMES:
+            strength[index] = 0
+    mixed = image + (table[labels].astype(np.float32) - image) * strength[labels][..., None]
+    return np.rint(mixed).astype(np.uint8)
+
+
+def legend(labels, class_names, width) -> np.ndarray:
+    """Boxes of colour with names and shares of the picture for the classes in it, largest first: uint8 [h, width, 3]."""
+    counts = np.bincount(np.asarray(labels).ravel(), minlength=256)
+    shown = [index for index in np.argsort(-counts[: len(class_names)], kind="stable") if counts[index]]
+    colours = palette(class_names)
+    entries = [(tuple(colours[i].tolist()), f"{class_names[i]}  {counts[i] / max(counts.sum(), 1):.0%}") for i in shown]
+    if counts[IGNORE_LABEL]:
+        entries.append(((128, 128, 128), f"ignored  {counts[IGNORE_LABEL] / counts.sum():.0%}"))
+    return _draw_legend(entries, width)
+
+
+def _draw_legend(entries, width, size=15):
+    font = ImageFont.load_default(size)
+    places, x, y, line = [], 8, 6, size + 9
+    for _, text in entries:
+        length = size + 8 + font.getlength(text) + 18
+        if x + length > width and x > 8:
+            x, y = 8, y + line
+        places.append((x, y))
+        x += length
+    canvas = Image.new("RGB", (width, y + line), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    for (colour, text), (x, y) in zip(entries, places, strict=True):
+        pen.rectangle((x, y + 2, x + size, y + size + 2), fill=colour, outline=INK)
+        pen.text((x + size + 8, y), text, fill=INK, font=font)
+    return np.asarray(canvas)
+
+
+def explained(image, labels, class_names, minimum_width=320) -> np.ndarray:
+    """The overlay with its legend underneath, enlarged to at least ``minimum_width``: uint8 [H', W', 3]."""
+    painted = overlay(image, labels, class_names)
+    painted = _enlarge(painted, -(-minimum_width // painted.shape[1]))
+    return np.concatenate([painted, legend(labels, class_names, painted.shape[1])])
+
+
+def comparison(images, truth, predicted, class_names, titles=("picture", "truth", "prediction"), minimum_width=200) -> np.ndarray:
+    """A row for each picture: the picture, its truth, what was predicted; a legend underneath.
+
+    Args:
+        images: uint8 [N, H, W, 3]; truth and predicted: N label maps uint8 [H, W] each.
+    """
+    rows = []
+    for image, true, found in zip(images, truth, predicted, strict=True):
+        row = [image, overlay(image, true, class_names, opacity=0.8), overlay(image, found, class_names, opacity=0.8)]
+        factor = -(-minimum_width // image.shape[1])
+        rows.append(np.concatenate([_enlarge(np.pad(cell, ((2, 2), (2, 2), (0, 0)), constant_values=255), factor) for cell in row], axis=1))
+    body = np.concatenate(rows)
+    head = Image.new("RGB", (body.shape[1], 24), PAPER)
+    for column, title in enumerate(titles):
+        ImageDraw.Draw(head).text((column * body.shape[1] // len(titles) + 6, 3), title, fill=INK, font=ImageFont.load_default(16))
+    shown = np.concatenate([np.ravel(t) for t in (*truth, *predicted)])
+    return np.concatenate([np.asarray(head), body, legend(shown, class_names, body.shape[1])])
+
+
+def _enlarge(image, factor):
+    return image.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else image
+
+
+def save_image(image: np.ndarray, path) -> None:
+    """Writes uint8 [H, W, 3] as the suffix says."""
+    Image.fromarray(image).save(path)
