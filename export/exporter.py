@@ -22,9 +22,7 @@ DEFAULT_SIZE = (256, 256)
 CHECKED_PICTURES = 4
 
 
-def export(
-    model, path, format=None, quantization=None, calibration=None, image_size=None, batch_size=1, raw=False
-) -> ExportReport:
+def export(model, path, format=None, quantization=None, calibration=None, image_size=None, batch_size=1, raw=False) -> ExportReport:
     """Exports a model and proves the file: it is run in its own runtime and compared with Keras before it is put in place.
 
     The file takes uint8 pictures and answers what ``model.predict`` answers, under the same names. What lies at ``path`` is
@@ -97,8 +95,10 @@ def _choose_format(path, format):
 
 def _check_quantization(format, quantization):
     if quantization not in tflite.QUANTIZATIONS:
-        known = ", ".join(q for q in tflite.QUANTIZATIONS if q)
-        raise InputError(f"Quantization '{quantization}' is not known: it is one of {known}.{nearest(quantization, ('float16', 'dynamic', 'int8'))}")
+        known = [q for q in tflite.QUANTIZATIONS if q]
+        raise InputError(
+            f"Quantization '{quantization}' is not known: it is one of {', '.join(known)}.{nearest(quantization, known)}"
+        )
     if quantization and format != "tflite":
         raise InputError(f"Quantization '{quantization}' is for TFLite files, not for {format}: give a path that ends in .tflite.")
 

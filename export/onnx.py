@@ -58,7 +58,10 @@ def operators(data: bytes) -> dict[str, int]:
     def count(graph):
         for node in graph.node:
             if node.domain not in ("", "ai.onnx"):
-                raise ExportError(f"The ONNX file holds the operator {node.domain}.{node.op_type}, outside the default domain: it cannot run everywhere.")
+                raise ExportError(
+                    f"The ONNX file holds the operator {node.domain}.{node.op_type}, outside the default "
+                    "domain: it cannot run everywhere."
+                )
             counts[node.op_type] = counts.get(node.op_type, 0) + 1
             for attribute in node.attribute:
                 if attribute.type == onnx.AttributeProto.GRAPH:

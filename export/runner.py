@@ -6,34 +6,42 @@ import pathlib
 
 import numpy as np
 
-from tfzoo.data.images import resize_image, resize_labels, resize_scores
+from tfzoo.data.images import parse_size, resize_image, resize_labels, resize_scores
 from tfzoo.errors import InputError, MissingInputError
 from tfzoo.export import sidecar as sidecars
 from tfzoo.models.segmenter import check_images
 
 
-def load(path, threads: int | None = None) -> "Runner":
+def load(path, threads: int | None = None, image_size=None) -> "Runner":
     """Opens an artifact.
 
     Args:
         path: a ``.keras``, ``.tflite`` or ``.onnx`` file, or the folder of a SavedModel.
         threads: of the runtime; None: as many as there are cores.
+        image_size: N or (height, width) to run pictures at, for an artifact that takes any size. None: the size that it was
+            trained or exported at, else each picture's own.
 
     Raises:
         MissingInputError: the artifact or its sidecar is not there.
-        InputError: it is damaged, or no artifact of this zoo.
+        InputError: it is damaged, no artifact of this zoo, or does not take pictures of that size.
     """
-    path = pathlib.Path(path)
+    runner = _find_class(pathlib.Path(path))(pathlib.Path(path), threads)
+    if image_size is not None:
+        runner.set_image_size(parse_size(image_size))
+    return runner
+
+
+def _find_class(path):
     if not path.exists():
         raise MissingInputError(f"There is no artifact {path}: check the path.")
     if path.is_dir():
         if not (path / "saved_model.pb").is_file():
             raise InputError(f"Folder {path} is no SavedModel (it has no saved_model.pb): give the folder that the export wrote.")
-        return SavedModelRunner(path, threads)
+        return SavedModelRunner
     runners = {".keras": KerasRunner, ".tflite": TFLiteRunner, ".onnx": OnnxRunner}
     if path.suffix not in runners:
         raise InputError(f"{path} is no artifact: it must be a .keras, .tflite or .onnx file, or the folder of a SavedModel.")
-    return runners[path.suffix](path, threads)
+    return runners[path.suffix]
 
 
 class Runner(abc.ABC):
@@ -65,6 +73,18 @@ class Runner(abc.ABC):
 
     @abc.abstractmethod
     def _open(self): ...
+
+    def set_image_size(self, size: tuple[int, int]) -> None:
+        """Runs pictures at (height, width); an InputError where the file takes another size only."""
+        check_images((1, *size, 3))
+        if self.image_size not in (None, size) and not self.takes_any_size:
+            fixed, wanted = ("x".join(map(str, s)) for s in (self.image_size, size))
+            raise InputError(f"{self.path} takes pictures of {fixed} only, not {wanted}: export it again with that image size.")
+        self.image_size = size
+
+    @property
+    def takes_any_size(self) -> bool:
+        return self.sidecar.image_size is None
 
     @abc.abstractmethod
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -102,7 +122,9 @@ class Runner(abc.ABC):
         return gathered if isinstance(images, (list, tuple)) else {name: np.stack(values) for name, values in gathered.items()}
 
     def __repr__(self):
-        return f"<{self.name} {self.path}: {self.task}, {len(self.class_names)} classes, pictures of {self.image_size or 'any size'}>"
+        return (
+            f"<{self.name} {self.path}: {self.task}, {len(self.class_names)} classes, pictures of {self.image_size or 'any size'}>"
+        )
 
 
 def _to_uint8(image):
@@ -130,7 +152,7 @@ def _map_back(name, value, size):
 
 
 class KerasRunner(Runner):
-    """A ``.keras`` file; any batch, and any size unless it was trained at one."""
+    """A ``.keras`` file; any batch and size, at first the size that it was trained at."""
 
     format = "keras"
 
@@ -142,6 +164,10 @@ class KerasRunner(Runner):
 
     def _open(self):
         self._deployed = self.model.deployed()
+
+    @property
+    def takes_any_size(self):
+        return True
 
     def run(self, images):
         return self._deployed.predict_on_batch(images)

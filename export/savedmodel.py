@@ -31,7 +31,11 @@ def operators(path) -> dict[str, int]:
     functions = {function.signature.name: function for function in graph.library.function}
     counts, pending, seen = {}, list(graph.node), set()
     # The signature is the call behind the outputs; saving and restoring have functions of their own.
-    pending = [node for node in pending if node.op in ("StatefulPartitionedCall", "PartitionedCall") and "signature_wrapper" in _called(node)]
+    pending = [
+        node
+        for node in pending
+        if node.op in ("StatefulPartitionedCall", "PartitionedCall") and "signature_wrapper" in _called(node)
+    ]
     while pending:
         node = pending.pop()
         called = _called(node)

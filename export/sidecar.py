@@ -69,7 +69,7 @@ def read(artifact) -> Sidecar:
     path = place(artifact)
     if not path.is_file():
         raise MissingInputError(
-            f"{artifact} has no {path.name} with its class names and input size at {path}: put the one that was exported with it there, "
+            f"{artifact} lacks the JSON with its class names and input size, {path}: put the one exported with it there, "
             "or export again."
         )
     try:

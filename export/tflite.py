@@ -41,7 +41,9 @@ def convert(saved_model, quantization=None, pictures=()) -> bytes:
 
 def _reason(error):
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "is neither a custom op nor a flex op" in line or "failed to legalize" in line or "ops:" in line]
+    telling = [
+        line for line in lines if "is neither a custom op nor a flex op" in line or "failed to legalize" in line or "ops:" in line
+    ]
     return (telling or lines or [type(error).__name__])[0][:300]
 
 
@@ -65,7 +67,9 @@ def operators(data: bytes) -> dict[str, int]:
     codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
     for code in codes:
         if code.CustomCode():
-            raise ExportError(f"The TFLite file holds the operator {code.CustomCode().decode()}, which is no builtin: it cannot run everywhere.")
+            raise ExportError(
+                f"The TFLite file holds the operator {code.CustomCode().decode()}, which is no builtin: it cannot run everywhere."
+            )
     # The older one-byte field holds what fits into it; the newer field is there for the rest.
     kinds = [names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())] for code in codes]
     counts = {}

@@ -43,8 +43,8 @@ def check(parity: dict, quantization) -> None:
             continue
         if not (value >= limit if measure == "agreement" else value <= limit):
             raise ExportError(
-                f"The exported file does not answer what the model answers: {measure.replace('_', ' ')} of {output} is {value:.6g}, "
-                f"the limit is {limit:g}; nothing was written."
+                f"The exported file does not answer what the model answers: {measure.replace('_', ' ')} of {output} is "
+                f"{value:.6g}, the limit is {limit:g}; nothing was written."
             )
 
 

@@ -13,7 +13,21 @@ _LAZY = {
     "load_dataset": "tfzoo.data",
     "load_model": "tfzoo.weights",
 }
-_ROOMS = ("backbones", "benchmarks", "data", "errors", "export", "layers", "losses", "metrics", "models", "serving", "training", "weights", "zoo")
+_ROOMS = (
+    "backbones",
+    "benchmarks",
+    "data",
+    "errors",
+    "export",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "serving",
+    "training",
+    "weights",
+    "zoo",
+)
 
 __all__ = ["__version__", *_LAZY]
 

@@ -96,7 +96,9 @@ def comparison(images, truth, predicted, class_names, titles=("picture", "truth"
     for image, true, found in zip(images, truth, predicted, strict=True):
         row = [image, overlay(image, true, class_names, opacity=0.8), overlay(image, found, class_names, opacity=0.8)]
         factor = -(-minimum_width // image.shape[1])
-        rows.append(np.concatenate([_enlarge(np.pad(cell, ((2, 2), (2, 2), (0, 0)), constant_values=255), factor) for cell in row], axis=1))
+        rows.append(
+            np.concatenate([_enlarge(np.pad(cell, ((2, 2), (2, 2), (0, 0)), constant_values=255), factor) for cell in row], axis=1)
+        )
     body = np.concatenate(rows)
     head = Image.new("RGB", (body.shape[1], 24), PAPER)
     for column, title in enumerate(titles):

@@ -38,4 +38,4 @@ def load_dataset(spec: str, split: str, task: str | None = None) -> Dataset:
     return dataset
 
 
-__all__ = ["Dataset", "READERS", "TASKS", "load_dataset"]
+__all__ = ["READERS", "TASKS", "Dataset", "load_dataset"]

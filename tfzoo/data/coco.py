@@ -111,9 +111,12 @@ def _find_annotations(root: pathlib.Path, split: str, task: str) -> pathlib.Path
     for name in names:
         if (root / name).is_file():
             return root / name
-    found = sorted(p.relative_to(root).as_posix() for p in (*root.glob("annotations/*.json"), *root.glob("*/_annotations.coco.json")))
+    found = sorted(
+        p.relative_to(root).as_posix() for p in (*root.glob("annotations/*.json"), *root.glob("*/_annotations.coco.json"))
+    )
     raise MissingInputError(
-        f"Data set {root} has no split '{split}' for the task '{task}': none of {', '.join(names)} is there; found: {', '.join(found) or 'none'}."
+        f"Data set {root} has no split '{split}' for the task '{task}': none of {', '.join(names)} is there; "
+        f"found: {', '.join(found) or 'none'}."
     )
 
 

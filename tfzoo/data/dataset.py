@@ -28,9 +28,7 @@ class Dataset(abc.ABC):
 
     def __init__(self, spec: str, split: str, task: str | None, class_names=()):
         if task is not None and task not in self.tasks:
-            raise InputError(
-                f"Data set '{spec}' has no labels for the task '{task}': it can be read for {', '.join(self.tasks)}."
-            )
+            raise InputError(f"Data set '{spec}' has no labels for the task '{task}': it can be read for {', '.join(self.tasks)}.")
         self.spec, self.split = spec, split
         self.task = task or self.tasks[0]
         self.class_names = list(class_names)
@@ -83,4 +81,6 @@ class Dataset(abc.ABC):
         return pipeline.batches(self, batch_size, image_size, training, seed, first_epoch, augmentation)
 
     def __repr__(self):
-        return f"<{type(self).__name__} {self.spec} {self.split}: {len(self)} pictures, {len(self.class_names)} classes, {self.task}>"
+        return (
+            f"<{type(self).__name__} {self.spec} {self.split}: {len(self)} pictures, {len(self.class_names)} classes, {self.task}>"
+        )

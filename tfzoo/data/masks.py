@@ -1,7 +1,7 @@
 """The ``masks:DIR`` reader: pictures with label maps.
 
-    DIR/images/NAME.jpg|png|...    DIR/labels/NAME.png (class indices, 255 = ignore)
-    DIR/classes.txt (a class a line)    DIR/train.txt, val.txt, ... (a NAME a line)
+DIR/images/NAME.jpg|png|...    DIR/labels/NAME.png (class indices, 255 = ignore)
+DIR/classes.txt (a class a line)    DIR/train.txt, val.txt, ... (a NAME a line)
 """
 
 import pathlib
@@ -36,8 +36,7 @@ class Masks(Dataset):
                 if name not in files:
                     what = "picture" if kind == "images" else "label map"
                     raise MissingInputError(
-                        f"'{name}', listed in {listing}, has no {what} in {root / kind}: add {name}.png there or take the "
-                        "line out."
+                        f"'{name}', listed in {listing}, has no {what} in {root / kind}: add {name}.png there or take the line out."
                     )
         return names
 

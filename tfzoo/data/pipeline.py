@@ -69,7 +69,9 @@ def batches(
 ) -> tf.data.Dataset:
     """See ``Dataset.batches``."""
     if dataset.task != "semantic":
-        raise InputError(f"Batches are made for the task 'semantic', not '{dataset.task}': use samples(), or load with task='semantic'.")
+        raise InputError(
+            f"Batches are made for the task 'semantic', not '{dataset.task}': use samples(), or load with task='semantic'."
+        )
     size = parse_size(image_size) or dataset.read(0)["images"].shape[:2]
     augmentation = (augmentation or Augmentation()) if training else NO_AUGMENTATION
 

@@ -30,7 +30,9 @@ class Shapes(Dataset):
 
     def __init__(self, spec: str, size: str, split: str, task: str | None = None):
         if split not in COUNTS:
-            raise InputError(f"Data set 'shapes' has no split '{split}': its splits are train, val and test.{nearest(split, COUNTS)}")
+            raise InputError(
+                f"Data set 'shapes' has no split '{split}': its splits are train, val and test.{nearest(split, COUNTS)}"
+            )
         super().__init__(spec, split, task)
         self.class_names = ["background", *CLASSES] if self.task == "semantic" else list(CLASSES)
         self.keypoint_names = [f"corner_{i}" for i in range(MAX_CORNERS)] if self.task == "keypoint" else []

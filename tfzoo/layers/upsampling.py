@@ -23,7 +23,9 @@ class BilinearInitializer(keras.initializers.Initializer):
     def __call__(self, shape, dtype=None):
         height, width, out_channels, in_channels = shape
         if height != width or out_channels != in_channels:
-            raise ValueError(f"The bilinear kernel is square and keeps the number of channels; the shape asked for is {tuple(shape)}.")
+            raise ValueError(
+                f"The bilinear kernel is square and keeps the number of channels; the shape asked for is {tuple(shape)}."
+            )
         kernel = np.zeros(shape, np.float32)
         for channel in range(out_channels):
             kernel[:, :, channel, channel] = bilinear_kernel(height)

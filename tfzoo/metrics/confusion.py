@@ -18,7 +18,8 @@ def confusion_matrix(truth, predicted, num_classes, ignore_label=IGNORE_LABEL):
     truth, predicted = ops.cast(truth, "int32"), ops.cast(predicted, "int32")
     counts = ops.logical_and(truth != ignore_label, truth < num_classes)
     cell = ops.where(counts, truth * num_classes + predicted, num_classes * num_classes)
-    total = ops.bincount(ops.reshape(cell, (-1,)), minlength=num_classes * num_classes + 1)
+    cell = ops.reshape(cell, (-1,))  # a bincount's length would not be static on JAX
+    total = ops.segment_sum(ops.ones_like(cell), cell, num_segments=num_classes * num_classes + 1)
     return ops.reshape(total[: num_classes * num_classes], (num_classes, num_classes))
 
 

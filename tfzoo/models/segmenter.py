@@ -73,6 +73,11 @@ class Segmenter(keras.Model):
             metrics = [PixelAccuracy(self.num_classes, name="accuracy"), MeanIoU(self.num_classes, name="mean_iou")]
         super().compile(optimizer=optimizer, loss=loss or PixelCrossEntropy(), metrics=metrics, **kwargs)
 
+    def compile_from_config(self, config):
+        """Compiles a loaded model as it was saved, its optimizer ready to take its saved state."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def deployed(self, raw=False):
         """Returns the graph that ``predict``, every exported file and the server run: ``DeployedSegmenter``, float32."""
         cache = self.__dict__.setdefault("_deployed", {})  # untracked: it holds this model

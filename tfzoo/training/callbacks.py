@@ -25,6 +25,7 @@ class Checkpoints(keras.callbacks.Callback):
         super().__init__()
         self.folder, self.monitor = pathlib.Path(folder), monitor
         self.state = read_state(self.folder)
+        self.current_epoch = self.state["epochs"]
         self._twin = None
 
     def on_train_begin(self, logs=None):
@@ -43,7 +44,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     def save_interrupted(self):
         """Keeps what the epoch that was cut short has learned; resuming repeats that epoch."""
-        self._save_last(self.current_epoch)
+        if self.model is not None:
+            self._save_last(self.current_epoch)
 
     def _save_last(self, epochs):
         _replace(self.model.save, self.folder / LAST)

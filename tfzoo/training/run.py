@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import sys
 
 import keras
 import numpy as np
@@ -72,6 +73,8 @@ def train(
         _restore(model, output / LAST)
     _write_settings(output, model_name, data, recipe, options)
     checkpoints = Checkpoints(output)
+    if verbose == "auto":
+        verbose = 1 if sys.stdout.isatty() else 2  # a line an epoch in a log file
     try:
         model.fit(
             batches,
@@ -117,7 +120,9 @@ def _restore(model, path):
     """Puts the weights and the optimizer's state of a saved training into a model that is compiled alike."""
     stored = load_model(path)
     if type(stored) is not type(model) or stored.class_names != model.class_names:
-        raise InputError(f"{path} is a {type(stored).__name__} for {', '.join(stored.class_names)}: resume it with the same model and data.")
+        raise InputError(
+            f"{path} is a {type(stored).__name__} for {', '.join(stored.class_names)}: resume it with the same model and data."
+        )
     model.set_weights(stored.get_weights())
     model.optimizer.build(model.trainable_variables)
     for variable, value in zip(model.optimizer.variables, stored.optimizer.variables, strict=True):
@@ -140,7 +145,9 @@ def _write_settings(output, model_name, data, recipe, options):
 def _stored_settings(output, model_name, data, recipe):
     path = output / SETTINGS
     if not path.is_file() or not (output / LAST).is_file():
-        raise MissingInputError(f"There is no training to resume in {output} (no {SETTINGS} and {LAST}): leave out --resume to begin one.")
+        raise MissingInputError(
+            f"There is no training to resume in {output} (no {SETTINGS} and {LAST}): leave out --resume to begin one."
+        )
     stored = json.loads(path.read_text())
     for what, given in (("model", model_name), ("data", data)):
         if stored[what] != given:

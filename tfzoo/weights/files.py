@@ -24,9 +24,13 @@ def load_model(path):
     try:
         model = keras.models.load_model(path)
     except Exception as error:  # a damaged archive fails in zipfile, json, h5py or in Keras, each with its own exception
-        raise InputError(f"{path} cannot be read as a Keras model ({_first_line(error)}): save it again with model.save.") from error
+        raise InputError(
+            f"{path} cannot be read as a Keras model ({_first_line(error)}): save it again with model.save."
+        ) from error
     if not hasattr(model, "task"):
-        raise InputError(f"{path} holds a Keras model that is not of this zoo ({type(model).__name__}): give one made by tfzoo.create_model.")
+        raise InputError(
+            f"{path} holds a Keras model that is not of this zoo ({type(model).__name__}): give one made by tfzoo.create_model."
+        )
     return model
 
 
@@ -73,7 +77,9 @@ def load(model, name, entry, weights):
     path = pathlib.Path(str(weights))
     if path.suffix not in SUFFIXES:
         known = ", ".join(f"'{w}'" for w in entry.weights) or "none"
-        raise InputError(f"Model '{name}' has no weights '{weights}': published ones are {known}; else give a .keras or .weights.h5 file.")
+        raise InputError(
+            f"Model '{name}' has no weights '{weights}': published ones are {known}; else give a .keras or .weights.h5 file."
+        )
     _existing(path)
     if path.suffix == ".keras":
         _copy(load_model(path), model, path)
@@ -86,9 +92,13 @@ def load(model, name, entry, weights):
 
 def _copy(stored, model, path):
     if type(stored) is not type(model):
-        raise InputError(f"{path} holds a {type(stored).__name__}, not a {type(model).__name__}: name the model that it was trained as.")
+        raise InputError(
+            f"{path} holds a {type(stored).__name__}, not a {type(model).__name__}: name the model that it was trained as."
+        )
     if stored.num_classes != model.num_classes:
-        raise InputError(f"{path} was trained for {stored.num_classes} classes, not {model.num_classes}: use data of the same classes.")
+        raise InputError(
+            f"{path} was trained for {stored.num_classes} classes, not {model.num_classes}: use data of the same classes."
+        )
     if stored.options != model.options:
         differ = ", ".join(f"{k}={stored.options[k]}" for k in stored.options if stored.options[k] != model.options.get(k))
         raise InputError(f"{path} was built with {differ}: give the same options.")

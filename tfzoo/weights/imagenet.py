@@ -1,5 +1,6 @@
 """ImageNet weights for backbones, from the files that Keras publishes (their download checks a digest)."""
 
+import os
 import pathlib
 
 import numpy as np
@@ -18,9 +19,9 @@ def load_vgg16(model):
     try:
         published = keras.applications.VGG16(weights="imagenet")
     except Exception as error:
-        place = pathlib.Path(keras.config.keras_home() if hasattr(keras.config, "keras_home") else "~/.keras") / "models" / VGG16_FILE
+        place = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras"), "models", VGG16_FILE)
         raise MissingInputError(
-            f"The ImageNet weights of VGG16 could not be downloaded: put Keras's file {VGG16_FILE} at {place}, or go without weights."
+            f"The ImageNet weights of VGG16 could not be downloaded: put Keras's file at {place}, or go without weights."
         ) from error
     copy_vgg16(published, model)
 

@@ -1,0 +1,138 @@
+"""``tfzoo benchmark speed``: how long an artifact takes for a batch.
+
+Artifacts are timed in turn, round after round, so that whatever else the machine does hits all of them alike.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import time
+
+import numpy as np
+
+from tfzoo.data import load_dataset
+from tfzoo.data.images import resize_image
+from tfzoo.export import load
+
+DEFAULT_SIZE = (256, 256)
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Milliseconds that one run of an artifact took.
+
+    Attributes:
+        artifact, format: what was run.
+        image_size, batch_size, threads: how.
+        runs: number of timed runs.
+        median, low, high: milliseconds; low and high are the quartiles.
+        bytes: size on disk.
+    """
+
+    artifact: str
+    format: str
+    image_size: tuple[int, int]
+    batch_size: int
+    threads: int
+    runs: int
+    median: float
+    low: float
+    high: float
+    bytes: int
+
+
+def measure(artifacts, image_size=None, batch_size=1, threads=None, rounds=30, warm_up=3) -> list[Timing]:
+    """Times artifacts against each other.
+
+    Args:
+        artifacts: paths.
+        image_size: for those that take any size; None: the size that they were trained or exported at, else 256x256.
+        batch_size: pictures in a run, for those that take any number.
+        threads: of the runtimes (TensorFlow's own are the process's); None: as many as there are cores.
+        rounds: timed runs of each; warm_up: runs before that are not counted.
+
+    Returns:
+        a ``Timing`` for each, in the order given.
+    """
+    runners = [load(path, threads, image_size) for path in artifacts]
+    batches = [_batch(runner, batch_size) for runner in runners]
+    for runner, batch in zip(runners, batches, strict=True):
+        for _ in range(warm_up):
+            runner.run(batch)
+    times = np.empty((len(runners), rounds))
+    for round_ in range(rounds):
+        for position, (runner, batch) in enumerate(zip(runners, batches, strict=True)):
+            start = time.perf_counter()
+            runner.run(batch)
+            times[position, round_] = (time.perf_counter() - start) * 1000
+    return [_timing(*row) for row in zip(runners, batches, times, strict=True)]
+
+
+def _batch(runner, batch_size):
+    size = runner.image_size or DEFAULT_SIZE
+    pictures = load_dataset("shapes", "test")
+    count = runner.batch_size or batch_size
+    return np.stack([resize_image(pictures.read(i % len(pictures))["images"], size) for i in range(count)])
+
+
+def _timing(runner, batch, times):
+    low, median, high = np.percentile(times, (25, 50, 75))
+    path = runner.path
+    files = path.rglob("*") if path.is_dir() else [path]
+    return Timing(
+        artifact=str(path),
+        format=runner.name,
+        image_size=batch.shape[1:3],
+        batch_size=len(batch),
+        threads=runner.threads,
+        runs=len(times),
+        median=float(median),
+        low=float(low),
+        high=float(high),
+        bytes=sum(file.stat().st_size for file in files if file.is_file()),
+    )
+
+
+def format_table(timings: list[Timing]) -> str:
+    """A table for people (Markdown): the ratio is to the first artifact's median."""
+    first = timings[0]
+    lines = [
+        f"Pictures of {'x'.join(map(str, first.image_size))}, batch {first.batch_size}, {first.threads} threads on "
+        f"{os.cpu_count()} cores, {first.runs} runs each, in turn.",
+        "",
+        "| artifact | format | MB | median ms | quartiles ms | ratio |",
+        "|---|---|---|---|---|---|",
+    ]
+    for t in timings:
+        lines.append(
+            f"| {pathlib.Path(t.artifact).name} | {t.format} | {t.bytes / 1e6:.2f} | {t.median:.2f} | "
+            f"{t.low:.2f} to {t.high:.2f} | {t.median / first.median:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def save(timings: list[Timing], folder) -> None:
+    """Writes speed.md, speed.json and speed.png."""
+    folder = pathlib.Path(folder)
+    (folder / "speed.md").write_text(format_table(timings) + "\n")
+    (folder / "speed.json").write_text(json.dumps([dataclasses.asdict(t) for t in timings], indent=1))
+    plot(timings, folder / "speed.png")
+
+
+def plot(timings: list[Timing], path) -> None:
+    """Draws the medians as bars, with the quartiles."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 0.8 + 0.45 * len(timings)), layout="constrained")
+    axes = figure.add_subplot()
+    names = [f"{t.format}  ({pathlib.Path(t.artifact).name})" for t in timings]
+    medians = [t.median for t in timings]
+    spread = [[t.median - t.low for t in timings], [t.high - t.median for t in timings]]
+    bars = axes.barh(names, medians, xerr=spread, color="#0072b2", ecolor="#444444", capsize=3)
+    axes.bar_label(bars, [f" {m:.1f} ms" for m in medians], padding=4)
+    axes.invert_yaxis()
+    axes.set_xlim(0, max(t.high for t in timings) * 1.2)
+    axes.set_xlabel(f"milliseconds a run, median and quartiles of {timings[0].runs}")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)

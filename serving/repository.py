@@ -1,0 +1,223 @@
+"""``export_served``: a new version of a model in the folder that TensorFlow Serving watches, proved before it appears."""
+
+import importlib.metadata
+import io
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from tfzoo.data.images import parse_size
+from tfzoo.errors import ExportError, InputError, OutputExistsError
+from tfzoo.export import sidecar as sidecars
+from tfzoo.export import verify as parity
+from tfzoo.export.calibration import pictures as draw_pictures
+from tfzoo.export.exporter import DEFAULT_SIZE
+from tfzoo.export.savedmodel import SIGNATURE, image_signature
+from tfzoo.files import claim_folder
+from tfzoo.models.segmenter import check_images
+from tfzoo.serving.decoding import decode_batch
+from tfzoo.weights import load_model
+
+TENSOR_SIGNATURE = "tensor"
+CHECKED_PICTURES = 4
+MIN_AGREEMENT = 0.9995
+CONFIG_NAME, COMPOSE_NAME = "models.config", "docker-compose.yml"
+CONFIG = """\
+# Written anew by every export: one entry for each model in this folder.
+model_config_list {{
+{entries}}}
+"""
+CONFIG_ENTRY = """\
+  config {{
+    name: "{name}"
+    base_path: "/models/{name}"
+    model_platform: "tensorflow"
+  }}
+"""
+
+
+def export_served(artifact, repository, name, image_size=None, version=None) -> pathlib.Path:
+    """Puts a model into a repository of TensorFlow Serving as a new version, once it has answered as Keras does.
+
+    REPOSITORY/NAME/VERSION is a SavedModel with two signatures, both for any number of pictures:
+
+    - ``serving_default`` takes ``image_bytes``, string [B], JPEG or PNG files, which are turned upright and resized to the
+      export's image size in the graph;
+    - ``tensor`` takes ``images``, uint8 [B, H, W, 3], of the image size that the export or the model states, else of any.
+
+    Both answer ``labels`` uint8 [B, H, W] and ``scores`` float32 [B, H, W]; the first also ``image_shape`` int32 [B, 2], height
+    and width of each picture as sent. Class names lie in assets/classes.txt. REPOSITORY/models.config is brought up to date, and
+    REPOSITORY/docker-compose.yml is written where there is none.
+
+    Args:
+        artifact: the path of a ``.keras`` file, or a model of this zoo.
+        repository: the folder that the server watches; it is made where it is missing.
+        name: what clients call the model: letters, digits, "_", "." and "-".
+        image_size: N or (height, width). None: the size that the model was trained at; without one, pictures sent as bytes are
+            resized to 256x256.
+        version: a whole number from 1; None: one more than the highest that is there.
+
+    Returns:
+        the version's folder; a server loads it by itself.
+
+    Raises:
+        InputError: an impossible name, version or size, or an artifact that is no semantic model of this zoo.
+        MissingInputError: there is no such artifact.
+        OutputExistsError: the version is there already; versions are never overwritten.
+        ExportError: the export does not answer what the model answers; nothing is written then.
+    """
+    _check_name(name)
+    model = _open(artifact)
+    size = parse_size(image_size) or model.image_size
+    check_images((1, *(size or DEFAULT_SIZE), 3))
+    repository = claim_folder(repository, allow_existing=True)
+    place = repository / name / str(_choose_version(repository / name, version))
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=repository) as folder:
+        draft = pathlib.Path(folder) / "draft"
+        write(model, draft, size)
+        verify(model, draft, size)
+        _put_in_place(draft, place)
+    _write_config(repository)
+    _write_compose(repository)
+    return place
+
+
+def write(model, folder, image_size=None) -> None:
+    """Writes the SavedModel with both signatures, class names and sidecar; ``image_size`` None: ``tensor`` takes any."""
+    with tempfile.TemporaryDirectory() as assets:
+        classes = pathlib.Path(assets) / "classes.txt"
+        classes.write_text("".join(f"{class_name}\n" for class_name in model.class_names), encoding="utf-8")
+        served = ServedModel(model.deployed(), classes, image_size)
+        tf.saved_model.save(served, str(folder), {SIGNATURE: served.answer_bytes, TENSOR_SIGNATURE: served.answer_tensor})
+    outputs = {output: sidecars.MEANINGS[output] for output in ("labels", "scores")}
+    versions = {package: importlib.metadata.version(package) for package in ("tfzoo", "keras", "tensorflow")}
+    sidecars.write(
+        sidecars.Sidecar(model.name, model.task, model.class_names, image_size, None, outputs=outputs, versions=versions), folder
+    )
+
+
+class ServedModel(tf.Module):
+    """What is saved: the deployed graph behind both signatures, its variables, and the file of class names.
+
+    Args:
+        deployed: the graph that answers.
+        classes: path of the file of class names.
+        image_size: (height, width), or None.
+    """
+
+    def __init__(self, deployed, classes, image_size=None):
+        super().__init__()
+        self.weights = [variable.value for variable in deployed.variables]
+        self.classes = tf.saved_model.Asset(str(classes))
+
+        def answer_bytes(image_bytes):
+            images, image_shape = decode_batch(image_bytes, image_size or DEFAULT_SIZE)
+            return {**deployed(images), "image_shape": image_shape}
+
+        def answer_tensor(images):
+            return deployed(images)
+
+        self.answer_bytes = tf.function(answer_bytes, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
+        self.answer_tensor = tf.function(answer_tensor, input_signature=[image_signature(image_size, None)])
+
+
+def verify(model, folder, image_size=None) -> None:
+    """Loads the SavedModel anew and holds both signatures against ``model.predict``, on one drawn picture and on several.
+
+    Raises:
+        ExportError: an answer is missing, of another kind, or too far off.
+    """
+    loaded = tf.saved_model.load(str(folder))  # kept: a signature holds its variables weakly
+    images = np.stack(draw_pictures(None, image_size or DEFAULT_SIZE, CHECKED_PICTURES)[0])
+    want = model.predict(images, verbose=0)
+    files = np.array([_encode(image) for image in images], dtype=object)
+    shapes = np.array([image.shape[:2] for image in images], np.int32)
+    _compare(loaded.signatures[TENSOR_SIGNATURE], "images", images, want)
+    _compare(loaded.signatures[SIGNATURE], "image_bytes", files, want | {"image_shape": shapes})
+
+
+def _compare(signature, argument, values, want):
+    parts = [signature(**{argument: tf.constant(part)}) for part in (values[:1], values[1:])]
+    answer = {output: np.concatenate([part[output].numpy() for part in parts]) for output in parts[0]}
+    errors = parity.compare(answer, want)
+    parity.check(errors, None)
+    for output, least in (("labels", MIN_AGREEMENT), ("image_shape", 1.0)):
+        if errors.get(output, {}).get("agreement", 1.0) < least:
+            raise ExportError(
+                f"The served model does not answer what the model answers to {argument}: agreement of {output} is "
+                f"{errors[output]['agreement']:.6g}, the limit is {least:g}; nothing was written."
+            )
+
+
+def _encode(image):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def _check_name(name):
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(name)) or name in (CONFIG_NAME, COMPOSE_NAME):
+        raise InputError(
+            f"Model name '{name}' is no plain folder name: give one of letters, digits, '_', '.' and '-' that starts with "
+            "none of the last two and is not the name of a file of the repository."
+        )
+
+
+def _open(artifact):
+    model = load_model(artifact) if isinstance(artifact, (str, os.PathLike)) else artifact
+    if not hasattr(model, "deployed"):
+        raise InputError(
+            f"{type(model).__name__} is no model of this zoo: give the path of a .keras file, or a model of create_model."
+        )
+    if model.task != "semantic":
+        raise InputError(
+            f"Model {model.name} is for the task '{model.task}'; served are semantic models: export it with tfzoo export."
+        )
+    return model
+
+
+def _choose_version(folder, version):
+    if folder.exists() and not folder.is_dir():
+        raise OutputExistsError(f"{folder} is a file, not a folder of versions: choose another model name.")
+    taken = [int(inner.name) for inner in _versions(folder)]
+    if version is None:
+        return max(taken, default=0) + 1
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise InputError(f"Version {version!r} is no version: give a whole number from 1, or none for the next one.")
+    if version in taken:
+        raise OutputExistsError(f"{folder} has a version {version} already: choose another number, or none for the next one.")
+    return version
+
+
+def _versions(folder):
+    """The folders that a server takes for versions: those whose name is a number."""
+    return [inner for inner in folder.glob("*") if re.fullmatch("[0-9]+", inner.name)] if folder.is_dir() else []
+
+
+def _put_in_place(draft, place):
+    place.parent.mkdir(exist_ok=True)
+    try:
+        os.replace(draft, place)
+    except OSError as error:
+        raise OutputExistsError(f"{place} cannot be put in place ({error.strerror}): export again.") from None
+
+
+def _write_config(repository):
+    names = sorted(
+        folder.name for folder in repository.glob("[!.]*") if any((v / "saved_model.pb").is_file() for v in _versions(folder))
+    )
+    draft = repository / f".{CONFIG_NAME}.{os.getpid()}"
+    draft.write_text(CONFIG.format(entries="".join(CONFIG_ENTRY.format(name=name) for name in names)))
+    os.replace(draft, repository / CONFIG_NAME)
+
+
+def _write_compose(repository):
+    place = repository / COMPOSE_NAME
+    if not place.exists():
+        shutil.copyfile(pathlib.Path(__file__).with_name(COMPOSE_NAME), place)

@@ -1,0 +1,36 @@
+"""Timing of artifacts, and the demonstration."""
+
+import json
+
+import pytest
+
+from tfzoo.benchmarks import demo, speed
+from tfzoo.errors import InputError
+from tfzoo.export import export
+
+
+def test_artifacts_are_timed_in_turn_and_written_down(small_unet, tmp_path):
+    export(small_unet[0], tmp_path / "unet.onnx")
+    timings = speed.measure([small_unet[1], tmp_path / "unet.onnx"], batch_size=2, threads=1, rounds=4)
+    assert [t.format for t in timings] == ["keras", "onnx"]
+    for t in timings:
+        assert 0 < t.low <= t.median <= t.high and t.runs == 4 and t.batch_size == 2 and t.image_size == (64, 96)
+    speed.save(timings, tmp_path)
+    assert len(json.loads((tmp_path / "speed.json").read_text())) == 2
+    assert "| unet.onnx | onnx |" in (tmp_path / "speed.md").read_text()
+    assert (tmp_path / "speed.png").stat().st_size > 1000
+
+
+def test_demo_of_a_task_without_models_says_so(tmp_path):
+    with pytest.raises(InputError, match="0 models for 'detection'"):
+        demo.demo(tmp_path, task="detection")
+
+
+@pytest.mark.slow
+def test_demo_leaves_a_report(tmp_path, monkeypatch):
+    monkeypatch.setitem(demo.OPTIONS, "width_multiplier", 0.0625)
+    results = demo.demo(tmp_path, epochs=1)
+    assert [row["format"] for row in results["rows"]] == [
+        "keras", "savedmodel", "onnx", "tflite", "tflite float16", "tflite dynamic", "tflite int8",
+    ]  # fmt: skip
+    assert "data:image/png;base64" in (tmp_path / "report.html").read_text()

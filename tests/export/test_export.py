@@ -1,0 +1,178 @@
+"""Exported files answer what the model answers, in operators that every runtime has."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfzoo
+from tfzoo.errors import ExportError, InputError
+from tfzoo.export import export, load, onnx, tflite, verify
+
+FLOAT32 = ["savedmodel", "onnx", "float32"]
+
+
+@pytest.mark.parametrize("form", FLOAT32)
+def test_float32_files_answer_like_keras(exported, small_unet, form):
+    path, report = exported[form]
+    images = np.stack([tfzoo.load_dataset("shapes:64x96", "test").read(i)["images"] for i in range(5)])
+    answer, expected = load(path).predict(images), small_unet[0].predict(images, verbose=0)
+    assert (answer["labels"] == expected["labels"]).mean() >= 0.9995
+    np.testing.assert_allclose(answer["scores"], expected["scores"], atol=1e-4)
+    assert report.label_agreement >= 0.9995 and report.latency_ms > 0 and report.checked_pictures == 4
+
+
+@pytest.mark.parametrize("form", ["float16", "dynamic", "int8"])
+def test_quantized_files_are_smaller_and_close(exported, form):
+    path, report = exported[form]
+    assert report.bytes < exported["float32"][1].bytes * {"float16": 0.6, "dynamic": 0.45, "int8": 0.45}[form]
+    assert report.label_agreement >= 0.95
+    assert path.stat().st_size == report.bytes
+    assert load(path).name == f"tflite {form}"
+
+
+def test_int8_convolutions_are_integers_and_pictures_stay_uint8(exported):
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    path, report = exported["int8"]
+    interpreter = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    dtypes = [detail["dtype"] for detail in interpreter.get_tensor_details()]
+    # A float tensor each for the pictures and the scores; everything between is int8, biases and shapes are int32.
+    assert dtypes.count(np.float32) == 2 and dtypes.count(np.int8) > report.operators["CONV_2D"]
+    assert interpreter.get_input_details()[0]["dtype"] == np.uint8
+    assert report.calibration == {"source": "shapes:64x96 train", "pictures": 64, "seed": 0}
+
+
+@pytest.mark.parametrize("name", ["unet", "unet valid", "fcn8s_vgg16"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("suffix", ["onnx", "tflite"])
+def test_logits_of_batches_agree(segmenters, pictures, tmp_path, name, batch, suffix):
+    """Norm of the difference over norm of the logits at most 1e-4: float32 sums in another order are off by some 1e-6."""
+    if suffix == "onnx" and batch == 3:
+        pytest.skip("the ONNX file takes any batch: the case of batch 1 runs both")
+    model, path = segmenters[name], tmp_path / f"model.{suffix}"
+    export(model, path, image_size=(64, 96), batch_size=batch, raw=True)
+    runner = load(path)
+    for count in {1, 3} if suffix == "onnx" else {batch}:
+        images = pictures[0][:count]
+        expected = keras.ops.convert_to_numpy(model(images))
+        assert np.linalg.norm(runner.run(images)["logits"] - expected) <= 1e-4 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("name", ["unet", "fcn8s_vgg16"])
+@pytest.mark.parametrize("path", ["model.onnx", "saved"])
+def test_files_of_any_size_take_odd_sizes(segmenters, tmp_path, name, path):
+    model = segmenters[name]
+    kept, model.image_size = model.image_size, None
+    try:
+        report = export(model, tmp_path / path)
+    finally:
+        model.image_size = kept
+    assert report.image_size is None and report.batch_size is None
+    images = np.random.default_rng(0).integers(0, 256, (2, 75, 61, 3), dtype=np.uint8)
+    answer, expected = load(tmp_path / path).predict(images), model.predict(images, verbose=0)
+    assert (answer["labels"] == expected["labels"]).mean() >= 0.999
+
+
+def test_only_builtin_operators(exported):
+    builtin = {"CONV_2D", "TRANSPOSE_CONV", "MAX_POOL_2D", "CONCATENATION", "SOFTMAX", "ARG_MAX", "REDUCE_MAX"}
+    assert builtin <= set(exported["float32"][1].operators)
+    assert {"Conv", "ConvTranspose", "MaxPool", "Softmax", "ArgMax"} <= set(exported["onnx"][1].operators)
+    assert {"Conv2D", "MaxPool"} <= set(exported["savedmodel"][1].operators)
+
+
+def test_an_operator_that_is_no_builtin_is_named(tmp_path):
+    class Flex(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((1, 4, 4, 3), tf.uint8, name="images")])
+        def __call__(self, images):
+            window = [1, 2, 2, 1]
+            pooled = tf.nn.max_pool_with_argmax(tf.cast(images, tf.float32), window, window, "SAME")
+            return {"labels": pooled.argmax}
+
+    module = Flex()
+    tf.saved_model.save(module, str(tmp_path), signatures=module.__call__)
+    with pytest.raises(ExportError, match="MaxPoolWithArgmax"):
+        tflite.convert(tmp_path)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.SELECT_TF_OPS]
+    with pytest.raises(ExportError, match="the operator Flex"):
+        tflite.operators(converter.convert())
+
+
+def test_an_onnx_operator_of_another_domain_is_named():
+    from onnx import TensorProto, helper
+
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    node = helper.make_node("Inverse", ["x"], ["y"], domain="com.microsoft")
+    graph = helper.make_graph([node], "g", [value], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])])
+    with pytest.raises(ExportError, match=r"com\.microsoft\.Inverse"):
+        onnx.operators(helper.make_model(graph).SerializeToString())
+
+
+def test_onnx_imports_the_default_domain_alone_and_keeps_names(exported):
+    import onnx as onnx_library
+
+    model = onnx_library.load(exported["onnx"][0])
+    onnx_library.checker.check_model(model)
+    assert [opset.domain for opset in model.opset_import] == [""]
+    assert [value.name for value in model.graph.input] == ["images"]
+    assert sorted(value.name for value in model.graph.output) == ["labels", "scores"]
+
+
+def test_a_file_that_fails_its_check_replaces_nothing(small_unet, tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_text("kept")
+    monkeypatch.setitem(verify.LIMITS, None, {"scores": ("max_abs_error", -1.0)})
+    with pytest.raises(ExportError, match="does not answer what the model answers: max abs error of scores"):
+        export(small_unet[0], path)
+    assert path.read_text() == "kept" and [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_compare_counts_and_measures():
+    reference = {"labels": np.array([[1, 2], [3, 4]], np.uint8), "logits": np.array([3.0, 4.0], np.float32)}
+    answer = {"labels": np.array([[1, 2], [3, 0]], np.uint8), "logits": np.array([3.0, 4.5], np.float32)}
+    errors = verify.compare(answer, reference)
+    assert errors["labels"] == {"max_abs_error": 4.0, "agreement": 0.75}
+    assert errors["logits"] == {"max_abs_error": 0.5, "relative_error": pytest.approx(0.1)}
+    with pytest.raises(ExportError, match="'labels' is missing"):
+        verify.compare({}, reference)
+
+
+def test_exporting_again_replaces_the_old_file(small_unet, tmp_path):
+    for path in (tmp_path / "saved", tmp_path / "model.tflite"):
+        export(small_unet[0], path, raw=True)
+        export(small_unet[0], path)
+        assert set(load(path).predict(np.zeros((1, 64, 96, 3), np.uint8))) == {"labels", "scores"}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.tflite", "model.tflite.json", "saved"]
+
+
+def test_report_can_be_kept(exported, tmp_path):
+    report = exported["int8"][1]
+    report.save(tmp_path / "report.json")
+    assert json.loads((tmp_path / "report.json").read_text())["label_agreement"] == report.label_agreement
+    assert "tflite int8" in str(report)
+
+
+def test_int8_without_calibration_is_noted(small_unet, tmp_path):
+    assert "drawn shapes" in export(small_unet[0], tmp_path / "m.tflite", quantization="int8", image_size=(64, 96)).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_size": 16}, "at least 32x32"),
+        ({"image_size": "0x4"}, "is not a size"),
+        ({"format": "tflit"}, "Did you mean 'tflite'"),
+        ({"quantization": "int4", "format": "tflite"}, "Quantization 'int4' is not known"),
+        ({"quantization": "int8"}, "is for TFLite files"),
+        ({"batch_size": 0, "format": "tflite"}, "batch_size is 0"),
+        ({"calibration": "masks:nowhere"}, "There is no folder"),
+        ({"calibration": []}, "no pictures to calibrate"),
+    ],
+)
+def test_impossible_exports_are_refused(small_unet, tmp_path, arguments, message):
+    with pytest.raises(InputError, match=message):
+        export(small_unet[0], tmp_path / "model.onnx", **arguments)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,205 @@
+"""The command line: what it does, and one sentence with exit status 2 for everything that a person can get wrong."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfzoo.cli import main
+
+
+@pytest.fixture
+def wrong(capfd):
+    """Runs a command that must fail with status 2 and one sentence, and returns the sentence."""
+
+    def run(*arguments):
+        assert main([str(argument) for argument in arguments]) == 2
+        error = capfd.readouterr().err.strip()
+        assert error.startswith("tfzoo: ") and "\n" not in error and "Traceback" not in error, error
+        return error
+
+    return run
+
+
+@pytest.fixture
+def folder(masks_folder, tmp_path):
+    """A copy of the small data set, to be spoiled."""
+    import shutil
+
+    return pathlib.Path(shutil.copytree(masks_folder, tmp_path / "data"))
+
+
+def train_arguments(folder, output):
+    return ("train", "unet", "--data", f"masks:{folder}", "--output", output, "--epochs", 1, "--option", "width_multiplier=0.0625",
+            "--option", "depth=2")  # fmt: skip
+
+
+def test_missing_folder(wrong, tmp_path):
+    assert "There is no folder" in wrong(*train_arguments(tmp_path / "none", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_split_that_does_not_exist(wrong, folder, tmp_path):
+    assert "no split 'tarin'" in wrong(*train_arguments(folder, tmp_path / "out"), "--train-split", "tarin")
+
+
+def test_picture_without_label(wrong, folder, tmp_path):
+    next((folder / "labels").glob("train_*")).unlink()
+    assert "has no label map" in wrong(*train_arguments(folder, tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda image, label: Image.fromarray(np.zeros((10, 10), np.uint8)).save(label), "make them the same size"),
+        (lambda image, label: Image.fromarray(np.full((64, 96), 7, np.uint8)).save(label), "holds the class index 7"),
+        (lambda image, label: image.write_bytes(image.read_bytes()[:600]), "is damaged"),
+        (lambda image, label: Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(label), "holds colours"),
+    ],
+    ids=["label of another size", "label index beyond classes.txt", "truncated picture", "label map in colours"],
+)
+def test_spoiled_files_found_while_training(wrong, folder, tmp_path, spoil, sentence):
+    name = (folder / "train.txt").read_text().split()[3]
+    spoil(folder / "images" / f"{name}.jpg", folder / "labels" / f"{name}.png")
+    error = wrong(*train_arguments(folder, tmp_path / "out"))
+    assert sentence in error and name in error
+
+
+def test_empty_data_set(wrong, folder, tmp_path):
+    (folder / "train.txt").write_text("\n")
+    assert "is empty" in wrong(*train_arguments(folder, tmp_path / "out"))
+
+
+def test_unknown_model(wrong, tmp_path):
+    assert "Did you mean 'fcn8s_vgg16'?" in wrong("train", "fcn8_vgg16", "--data", "shapes", "--output", tmp_path / "out")
+
+
+def test_unknown_data_set(wrong, tmp_path):
+    assert "give one of shapes, masks:DIR, coco:DIR" in wrong("train", "unet", "--data", "mask:x", "--output", tmp_path / "out")
+
+
+def test_checkpoint_of_another_model(wrong, folder, small_unet, tmp_path):
+    sentence = wrong("train", "fcn8s_vgg16", "--data", f"masks:{folder}", "--output", tmp_path / "out", "--weights", small_unet[1],
+                     "--option", "width_multiplier=0.125")  # fmt: skip
+    assert "holds a UNet" in sentence
+
+
+def test_checkpoint_of_another_class_count(wrong, folder, small_unet, tmp_path):
+    with (folder / "classes.txt").open("a") as file:
+        file.write("\nhexagon")
+    sentence = wrong(*train_arguments(folder, tmp_path / "out"), "--weights", small_unet[1])
+    assert "5 classes, not 6" in sentence
+
+
+def test_output_folder_that_exists(wrong, folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious.txt").write_text("kept")
+    assert "exists and is not empty" in wrong(*train_arguments(folder, tmp_path / "out"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious.txt"]
+
+
+def test_export_does_not_replace_a_file_unasked(wrong, small_unet, tmp_path):
+    (tmp_path / "model.onnx").write_text("kept")
+    assert "exists" in wrong("export", small_unet[1], "--output", tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").read_text() == "kept"
+
+
+def test_export_of_a_size_that_the_model_cannot_take(wrong, small_unet, tmp_path):
+    sentence = wrong("export", small_unet[1], "--output", tmp_path / "model.onnx", "--image-size", "16")
+    assert "at least 32x32" in sentence and not (tmp_path / "model.onnx").exists()
+    assert "is not a size" in wrong("export", small_unet[1], "--output", tmp_path / "model.onnx", "--image-size", "big")
+
+
+def test_prediction_of_what_is_no_picture(wrong, small_unet, tmp_path):
+    (tmp_path / "notes.jpg").write_text("hello")
+    assert "is not a picture" in wrong("predict", small_unet[1], tmp_path / "notes.jpg", "--output", tmp_path / "out")
+    assert "There is no file" in wrong("predict", small_unet[1], tmp_path / "none.jpg", "--output", tmp_path / "out")
+
+
+def test_artifacts_that_are_none(wrong, tmp_path):
+    (tmp_path / "model.tflite").write_bytes(b"not a model")
+    assert "There is no artifact" in wrong("evaluate", tmp_path / "none.tflite", "--data", "shapes")
+    assert "lacks the JSON" in wrong("evaluate", tmp_path / "model.tflite", "--data", "shapes")
+    assert "is no artifact" in wrong("evaluate", __file__, "--data", "shapes")
+
+
+def test_evaluation_on_data_of_other_classes(wrong, small_unet, folder):
+    (folder / "classes.txt").write_text("a\nb\nc\nd\ne")
+    assert "evaluate it on data of its own classes" in wrong("evaluate", small_unet[1], "--data", f"masks:{folder}")
+
+
+def test_models_lists_names(capsys):
+    assert main(["models", "--json"]) == 0
+    assert "unet" in [model["name"] for model in json.loads(capsys.readouterr().out)]
+
+
+def test_from_data_to_a_file_that_is_evaluated(folder, tmp_path, capsys):
+    assert main([str(a) for a in train_arguments(folder, tmp_path / "run")]) == 0
+    best = tmp_path / "run" / "best.keras"
+    assert main(["export", str(best), "--output", str(tmp_path / "unet.onnx")]) == 0
+    results = {}
+    for artifact in (best, tmp_path / "unet.onnx"):
+        arguments = [
+            "evaluate",
+            str(artifact),
+            "--data",
+            f"masks:{folder}",
+            "--image-size",
+            "64x96",
+            "--json",
+            str(tmp_path / "r.json"),
+        ]
+        assert main([*arguments, "--overwrite"]) == 0
+        results[artifact.suffix] = json.loads((tmp_path / "r.json").read_text())
+    assert results[".keras"]["confusion"] == results[".onnx"]["confusion"]
+    assert results[".onnx"]["pictures"] == 4 and results[".onnx"]["measured_at"] == "64x96"
+
+
+def test_predict_writes_pictures_and_json(small_unet, tmp_path):
+    photograph = Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 333, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photograph.save(tmp_path / "turned.jpg", exif=exif)
+    assert main(["predict", str(small_unet[1]), str(tmp_path / "turned.jpg"), "--output", str(tmp_path / "found")]) == 0
+    (result,) = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    assert (result["height"], result["width"]) == (333, 120)
+    assert abs(sum(entry["share"] for entry in result["classes"].values()) - 1) < 1e-3
+    assert Image.open(tmp_path / "found" / "turned_labels.png").size == (120, 333)
+    assert Image.open(tmp_path / "found" / "turned.png").size[0] >= 320
+
+
+def test_without_a_command_help_is_shown(capsys):
+    assert main([]) == 2
+    assert "commands" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["demo", "models", "train", "evaluate", "predict", "export", "serve export", "benchmark speed"])
+def test_every_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([*command.split(), "--help"])
+    assert exit_.value.code == 0
+    assert f"example:\n  tfzoo {command}" in capsys.readouterr().out
+
+
+def test_ctrl_c_in_a_training_leaves_a_checkpoint(folder, tmp_path):
+    """Interrupted for real, by the signal that a terminal sends."""
+    import signal
+    import time
+
+    arguments = [*train_arguments(folder, tmp_path / "run"), "--epochs", 500]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tfzoo", *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    log = tmp_path / "run" / "log.csv"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (log.exists() and len(log.read_text().splitlines()) > 2):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and "--resume" in error and "Traceback" not in error
+    assert json.loads((tmp_path / "run" / "state.json").read_text())["epochs"] >= 1
+    assert main([*map(str, train_arguments(folder, tmp_path / "run")), "--epochs", "3", "--resume"]) == 0

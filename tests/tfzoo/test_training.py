@@ -1,0 +1,107 @@
+"""``tfzoo train``: what it leaves behind, resuming, and what it refuses."""
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import tfzoo
+from tfzoo.errors import InputError, MissingInputError, OutputExistsError
+from tfzoo.training import Recipe, train
+
+OPTIONS = {"width_multiplier": 0.0625, "depth": 2, "dropout": 0.0}
+RECIPE = {"batch_size": 4, "image_size": (64, 96), "flip": None, "picture_epochs": 2}
+
+
+def run(masks_folder, output, epochs=2, **arguments):
+    recipe = {**RECIPE, **arguments.pop("recipe", {})}
+    return train("unet", f"masks:{masks_folder}", output, Recipe(epochs=epochs, **recipe), options=OPTIONS, verbose=0, **arguments)
+
+
+def last_weights(folder):
+    return tfzoo.load_model(folder / "last.keras").get_weights()
+
+
+@pytest.fixture(scope="module")
+def finished(masks_folder, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "unet"
+    run(masks_folder, output)
+    return output
+
+
+def test_leaves_checkpoints_logs_and_pictures(finished, masks_folder):
+    assert {path.name for path in finished.iterdir()} == {
+        "best.keras", "last.keras", "log.csv", "pictures", "state.json", "tensorboard", "training.json",
+    }  # fmt: skip
+    rows = list(csv.DictReader((finished / "log.csv").open()))
+    assert [row["epoch"] for row in rows] == ["0", "1"] and "val_mean_iou" in rows[0]
+    assert [path.name for path in (finished / "pictures").iterdir()] == ["epoch_002.png"]
+    assert json.loads((finished / "state.json").read_text())["epochs"] == 2
+    best = tfzoo.load_model(finished / "best.keras")
+    assert best.class_names == (masks_folder / "classes.txt").read_text().split() and best.image_size == (64, 96)
+    assert best.name == "unet"
+
+
+def test_the_same_seed_gives_the_same_weights(finished, masks_folder, tmp_path):
+    run(masks_folder, tmp_path / "again")
+    for one, other in zip(last_weights(finished), last_weights(tmp_path / "again"), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_resuming_goes_on_where_it_stopped(masks_folder, tmp_path, monkeypatch):
+    """Stopped after its first epoch and resumed, a training ends where it would have ended: order, schedule, optimizer."""
+    plain = {"recipe": {"scale": (0.75, 1.75)}}
+    monkeypatch.setattr("tfzoo.data.augmentation.batch_layers", lambda *_: [])  # flips and colour restart their streams
+    monkeypatch.setattr("tfzoo.data.pipeline.batch_layers", lambda *_, **__: [])
+    run(masks_folder, tmp_path / "whole", epochs=3, **plain)
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tfzoo.training.run._logs", lambda output, resume: [])
+        patch.setattr("tfzoo.training.run._pictures", lambda *_: [Stop()])
+        with pytest.raises(KeyboardInterrupt):
+            run(masks_folder, tmp_path / "parts", epochs=3, **plain)
+    assert json.loads((tmp_path / "parts" / "state.json").read_text())["epochs"] == 1
+    run(masks_folder, tmp_path / "parts", epochs=3, resume=True)
+    for one, other in zip(last_weights(tmp_path / "whole"), last_weights(tmp_path / "parts"), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_an_output_that_holds_something_is_refused(finished, masks_folder):
+    before = (finished / "best.keras").read_bytes()
+    with pytest.raises(OutputExistsError, match="not empty"):
+        run(masks_folder, finished)
+    assert (finished / "best.keras").read_bytes() == before
+
+
+def test_nothing_to_resume_and_another_model_are_refused(finished, masks_folder, tmp_path):
+    with pytest.raises(MissingInputError, match="no training to resume"):
+        run(masks_folder, tmp_path / "new", resume=True)
+    with pytest.raises(InputError, match="has model 'unet', not 'fcn8s_vgg16'"):
+        train("fcn8s_vgg16", f"masks:{masks_folder}", finished, Recipe(**RECIPE), resume=True)
+
+
+def test_median_class_weights_reach_the_loss(masks_folder, tmp_path):
+    run(masks_folder, tmp_path / "run", epochs=1, recipe={"class_weights": "median", "class_weight_cap": 3.0})
+    weights = tfzoo.load_model(tmp_path / "run" / "last.keras").loss.class_weights
+    assert len(weights) == 5 and max(weights) <= 3 and weights[0] < 1 < max(weights)
+
+
+def test_weight_decay_spares_biases_and_norms():
+    optimizer = Recipe(weight_decay=0.1, learning_rate=0.1, warmup=0).optimizer(10)
+    model = tfzoo.create_model("unet", num_classes=2, width_multiplier=0.0625, depth=1)
+    optimizer.build(model.trainable_variables)
+    decayed = [v.path for v in model.trainable_variables if optimizer._use_weight_decay(v)]
+    assert decayed and all(path.endswith("kernel") for path in decayed)
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 0}, {"scale": (2.0, 1.0)}, {"class_weights": "most"}])
+def test_wrong_recipes_are_refused(wrong):
+    with pytest.raises(InputError):
+        Recipe(**wrong)

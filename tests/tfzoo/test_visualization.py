@@ -1,0 +1,89 @@
+"""Pictures for people."""
+
+import numpy as np
+import pytest
+
+from tfzoo.visualization import comparison, explained, legend, overlay, palette
+
+NAMES = ["background", "cell", "nucleus"]
+
+
+def picture(height=40, width=60, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def label_map(height=40, width=60):
+    labels = np.zeros((height, width), np.uint8)
+    labels[5:15, 5:25], labels[20:30, 30:50], labels[35:, :10] = 1, 2, 255
+    return labels
+
+
+def test_overlay_leaves_the_background_as_it_was():
+    painted = overlay(picture(), label_map(), NAMES)
+    assert painted.dtype == np.uint8
+    unpainted = label_map() == 0
+    np.testing.assert_array_equal(painted[unpainted], picture()[unpainted])
+
+
+@pytest.mark.parametrize("index", [1, 2])
+def test_overlay_mixes_the_colour_of_the_class(index):
+    painted = overlay(picture(), label_map(), NAMES, opacity=0.5)
+    inside = label_map() == index
+    expected = (picture()[inside].astype(float) + palette(NAMES)[index]) / 2
+    np.testing.assert_allclose(painted[inside], expected, atol=0.5)
+
+
+def test_overlay_paints_ignored_pixels_grey():
+    painted = overlay(picture(), label_map(), NAMES, opacity=1.0)
+    assert (painted[label_map() == 255] == 128).all()
+
+
+@pytest.mark.parametrize("names", [["sky", "road"], ["sky", "background", "road"]])
+def test_only_a_background_is_left_unpainted(names):
+    labels = np.arange(len(names), dtype=np.uint8)[None].repeat(4, axis=0)
+    image = picture(4, len(names))
+    painted = overlay(image, labels, names, opacity=1.0)
+    for index, name in enumerate(names):
+        expected = image[:, index] if name == "background" else np.broadcast_to(palette(names)[index], (4, 3))
+        np.testing.assert_array_equal(painted[:, index], expected)
+
+
+@pytest.mark.parametrize("first", ["background", "class_0"])
+def test_palette_tells_32_classes_apart(first):
+    names = [first, *(f"class_{index}" for index in range(1, 32))]
+    colours = palette(names).astype(int)
+    assert colours.shape == (32, 3)
+    distances = np.abs(colours[:, None] - colours[None]).sum(axis=-1)
+    assert distances[~np.eye(32, dtype=bool)].min() >= 20
+
+
+def test_palette_paints_the_background_black():
+    assert palette(NAMES)[0].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("minimum_width", [1, 60, 61, 320])
+def test_explained_is_at_least_as_wide_as_asked(minimum_width):
+    shown = explained(picture(), label_map(), NAMES, minimum_width)
+    assert shown.dtype == np.uint8
+    assert shown.shape[1] >= max(minimum_width, 60)
+    assert shown.shape[2] == 3
+    factor = shown.shape[1] // 60
+    assert shown.shape[0] > 40 * factor  # the legend lies underneath
+    np.testing.assert_array_equal(shown[: 40 * factor : factor, ::factor], overlay(picture(), label_map(), NAMES))
+
+
+def test_legend_shows_the_colours_of_the_classes_that_are_there():
+    drawn = legend(label_map() * (label_map() != 2), NAMES, 400).reshape(-1, 3)
+    assert (drawn == palette(NAMES)[1]).all(axis=1).any()
+    assert not (drawn == palette(NAMES)[2]).all(axis=1).any()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_comparison_is_an_rgb_picture_with_a_row_for_each(count):
+    images = np.stack([picture(seed=seed) for seed in range(count)])
+    truth = np.stack([label_map()] * count)
+    shown = comparison(images, truth, np.zeros_like(truth), NAMES)
+    assert shown.dtype == np.uint8
+    assert shown.shape[0] > 40 * count
+    assert shown.shape[1] >= 3 * 200
+    assert shown.shape[2] == 3

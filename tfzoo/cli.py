@@ -1,0 +1,385 @@
+"""The ``tfzoo`` command: the one front door. Each command imports what it needs when it runs."""
+
+import argparse
+import ast
+import contextlib
+import json
+import os
+import sys
+import traceback
+
+from tfzoo.errors import ExportError, InputError, find_sentence
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+
+def main(arguments=None) -> int:
+    """Runs a command and returns its exit status: 2 for bad input, with one sentence on standard error."""
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    if not hasattr(args, "run"):
+        args.group.print_help()
+        return BAD_INPUT
+    try:
+        with _quiet_tensorflow(args):
+            args.run(args)
+        return 0
+    except KeyboardInterrupt:
+        print(f"\nInterrupted. {getattr(args, 'when_interrupted', '').format(**vars(args))}".rstrip(), file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return FAILED
+    except Exception as error:
+        return _explain(error)
+
+
+def _explain(error) -> int:
+    sentence = find_sentence(error)
+    if os.environ.get("TFZOO_TRACEBACK"):
+        traceback.print_exception(error)
+    elif sentence or isinstance(error, ExportError):
+        print(f"tfzoo: {sentence or error}", file=sys.stderr)
+    else:
+        line = str(error).strip().partition("\n")[0]
+        print(
+            f"tfzoo: this should not have happened ({type(error).__name__}: {line}); with TFZOO_TRACEBACK=1 in the environment the "
+            "command shows where.",
+            file=sys.stderr,
+        )
+    return BAD_INPUT if sentence else FAILED
+
+
+@contextlib.contextmanager
+def _quiet_tensorflow(args):
+    """Keeps TensorFlow's start-up chatter off the screen; it is written past Python, straight to the file descriptor."""
+    if not getattr(args, "tensorflow", True) or os.environ.get("TFZOO_TRACEBACK"):
+        yield
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    sys.stderr, visible = os.fdopen(os.dup(kept), "w", buffering=1), sys.stderr
+    try:
+        yield
+    finally:
+        sys.stderr.close()
+        sys.stderr = visible
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+# === The commands ===
+
+
+def run_demo(args):
+    from tfzoo.benchmarks.demo import demo
+    from tfzoo.files import claim_folder
+
+    demo(claim_folder(args.output, args.overwrite), task=args.task, epochs=args.epochs, seed=args.seed)
+
+
+def run_models(args):
+    from tfzoo.zoo import MODELS, list_models
+
+    names = list_models(args.task)
+    if args.json:
+        print(
+            json.dumps(
+                [{"name": n, "task": MODELS[n].task, "paper": MODELS[n].paper, "weights": MODELS[n].weights} for n in names],
+                indent=1,
+            )
+        )
+        return
+    print(f"{'name':<24} {'task':<10} {'paper':<20} weights")
+    for name in names:
+        entry = MODELS[name]
+        print(f"{name:<24} {entry.task:<10} {entry.paper:<20} {', '.join(entry.weights) or '-'}")
+
+
+def run_train(args):
+    from tfzoo.data.images import parse_size
+    from tfzoo.training import Recipe, train
+
+    recipe = Recipe(
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        image_size=parse_size(args.image_size),
+        learning_rate=args.learning_rate,
+        class_weights=args.class_weights,
+        precision=args.precision,
+        scale=tuple(args.scale),
+        flip=None if args.flip == "none" else args.flip,
+        picture_epochs=args.picture_epochs,
+        seed=args.seed,
+    )
+    splits = (args.train_split, None if args.val_split == "none" else args.val_split)
+    best = train(args.model, args.data, args.output, recipe, args.weights, dict(args.option), splits, args.resume)
+    print(f"\nThe best checkpoint is {best}. Next:\n  tfzoo evaluate {best} --data {args.data} --split {splits[1] or 'SPLIT'}")
+
+
+def run_evaluate(args):
+    from tfzoo.benchmarks.accuracy import evaluate, format_table
+    from tfzoo.files import claim_file
+
+    if args.json:
+        claim_file(args.json, args.overwrite)
+    result = evaluate(args.artifact, args.data, args.split, args.image_size, args.threads)
+    print(format_table(result))
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(result, file, indent=1)
+
+
+def run_predict(args):
+    from tfzoo.export import load
+    from tfzoo.export.predict import predict_files
+    from tfzoo.files import claim_folder
+
+    runner = load(args.artifact, args.threads, args.image_size)
+    results = predict_files(runner, args.image, claim_folder(args.output, args.overwrite))
+    for result in results:
+        found = sorted(result["classes"].items(), key=lambda item: -item[1]["share"])
+        shares = ", ".join(f"{name} {facts['share']:.0%}" for name, facts in found)
+        print(f"{args.output}/{result['overlay']}: {shares}")
+
+
+def run_export(args):
+    from tfzoo.export import export
+    from tfzoo.files import claim_file
+
+    claim_file(args.output, args.overwrite)
+    model = _open_model(args)
+    print(export(model, args.output, args.format, args.quantize, args.calibration, args.image_size, args.batch_size, args.raw))
+
+
+def _open_model(args):
+    from tfzoo.weights import load_model
+    from tfzoo.zoo import MODELS, create_model
+
+    if args.artifact in MODELS:
+        if args.weights is None:
+            raise InputError(f"'{args.artifact}' is a model name: say with --weights which weights it is exported with.")
+        return create_model(args.artifact, weights=args.weights)
+    return load_model(args.artifact)
+
+
+def run_serve_export(args):
+    from tfzoo.serving import export_served
+
+    path = export_served(args.artifact, args.repository, args.name, args.image_size)
+    print(f"{path} is in place. Serve it with TensorFlow Serving:\n  cd {args.repository} && docker compose up")
+
+
+def run_benchmark_speed(args):
+    from tfzoo.benchmarks import speed
+    from tfzoo.files import claim_folder
+
+    folder = claim_folder(args.output, args.overwrite) if args.output else None
+    timings = speed.measure(args.artifact, args.image_size, args.batch_size, args.threads, args.rounds)
+    print(speed.format_table(timings))
+    if folder:
+        speed.save(timings, folder)
+
+
+# === Their arguments ===
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tfzoo", description="Keras models for dense vision that train with fit, and exports that are proved."
+    )
+    parser.set_defaults(group=parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_demo(commands)
+    _add_models(commands)
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_predict(commands)
+    _add_export(commands)
+    _add_serve(commands)
+    _add_benchmark(commands)
+    return parser
+
+
+def _command(commands, name, run, help, example, **defaults):
+    parser = commands.add_parser(
+        name, help=help, description=help, epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.set_defaults(run=run, **defaults)
+    return parser
+
+
+def _group(commands, name, help):
+    parser = commands.add_parser(name, help=help, description=help)
+    parser.set_defaults(group=parser)
+    return parser.add_subparsers(title="commands", metavar="COMMAND")
+
+
+def _add_demo(commands):
+    parser = _command(
+        commands, "demo", run_demo, "Train, evaluate, export, verify, time and draw, on drawn shapes.", "tfzoo demo --output demo"
+    )
+    parser.add_argument("--task", default="semantic", help="semantic (default)")
+    parser.add_argument("--output", default="tfzoo-demo", help="folder for the report (default: tfzoo-demo)")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same accuracies")
+    _add_overwrite(parser)
+
+
+def _add_models(commands):
+    parser = _command(commands, "models", run_models, "List the models.", "tfzoo models --task semantic", tensorflow=False)
+    parser.add_argument("--task", help="semantic, detection, instance or keypoint")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_train(commands):
+    parser = _command(
+        commands,
+        "train",
+        run_train,
+        "Train a model: checkpoints, logs and pictures go into a folder.",
+        "tfzoo train unet --data masks:DIR --output runs/unet --epochs 90 --image-size 192x256 --option width_multiplier=0.25",
+        when_interrupted="Go on with the same command and --resume, if {output} holds a last.keras.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a name that 'tfzoo models' lists")
+    _add_data(parser)
+    parser.add_argument("--output", required=True, help="folder; it must be empty or new")
+    parser.add_argument("--epochs", type=int, default=50)
+    parser.add_argument("--batch-size", type=int, default=8)
+    _add_image_size(parser)
+    parser.add_argument("--weights", help="imagenet (backbone), or a .keras or .weights.h5 file")
+    parser.add_argument(
+        "--option", type=_option, action="append", default=[], metavar="KEY=VALUE", help="an option of the model; repeatable"
+    )
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--class-weights", choices=("none", "median"), default="none", help="median: median frequency balancing")
+    parser.add_argument(
+        "--scale", type=float, nargs=2, default=(0.75, 1.75), metavar=("LOW", "HIGH"), help="random scale; 1 1 turns it off"
+    )
+    parser.add_argument("--flip", choices=("horizontal", "vertical", "horizontal_and_vertical", "none"), default="horizontal")
+    parser.add_argument("--precision", choices=("float32", "mixed_bfloat16", "mixed_float16"), default="float32")
+    parser.add_argument("--train-split", default="train")
+    parser.add_argument("--val-split", default="val", help="'none' trains without one")
+    parser.add_argument("--picture-epochs", type=int, default=10, help="write a picture every so many epochs; 0: never")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resume", action="store_true", help="go on with the training in the output folder")
+
+
+def _add_evaluate(commands):
+    parser = _command(
+        commands,
+        "evaluate",
+        run_evaluate,
+        "Measure the accuracy of an artifact.",
+        "tfzoo evaluate model_int8.tflite --data masks:DIR --split test --image-size 192x256",
+    )
+    _add_artifact(parser)
+    _add_data(parser)
+    parser.add_argument("--split", default="val")
+    _add_image_size(parser)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--json", metavar="FILE", help="write the result as JSON")
+    _add_overwrite(parser)
+
+
+def _add_predict(commands):
+    parser = _command(
+        commands,
+        "predict",
+        run_predict,
+        "Write pictures with what was found, and a JSON.",
+        "tfzoo predict model.tflite street.jpg --output found",
+    )
+    _add_artifact(parser)
+    parser.add_argument("image", nargs="+", metavar="IMAGE")
+    parser.add_argument("--output", required=True, help="folder; it must be empty or new")
+    _add_image_size(parser)
+    parser.add_argument("--threads", type=int)
+    _add_overwrite(parser)
+
+
+def _add_export(commands):
+    parser = _command(
+        commands,
+        "export",
+        run_export,
+        "Export a model, and prove that the file answers what the model answers.",
+        "tfzoo export runs/unet/best.keras --output unet.tflite --quantize int8 --calibration masks:DIR",
+    )
+    parser.add_argument("artifact", metavar="ARTIFACT", help=".keras file, or a model name with --weights")
+    parser.add_argument("--output", required=True, metavar="FILE-OR-DIR", help="x.tflite, x.onnx, or a folder for a SavedModel")
+    parser.add_argument("--format", choices=("savedmodel", "tflite", "onnx"), help="if the name of the output does not tell")
+    parser.add_argument("--quantize", metavar="HOW", help="int8, float16 or dynamic (TFLite)")
+    parser.add_argument("--calibration", metavar="SPEC", help="data set whose pictures set int8 ranges")
+    _add_image_size(parser)
+    parser.add_argument("--batch-size", type=int, default=1, help="of a TFLite file; the others take any")
+    parser.add_argument("--raw", action="store_true", help="answer logits")
+    parser.add_argument("--weights", help="with a model name: which weights")
+    _add_overwrite(parser)
+
+
+def _add_serve(commands):
+    group = _group(commands, "serve", "Deploy behind TensorFlow Serving.")
+    parser = _command(
+        group,
+        "export",
+        run_serve_export,
+        "Write a new version of a model into a repository that TensorFlow Serving watches.",
+        "tfzoo serve export runs/unet/best.keras --repository served --name unet",
+    )
+    parser.add_argument("artifact", metavar="ARTIFACT", help=".keras file")
+    parser.add_argument("--repository", required=True, metavar="DIR")
+    parser.add_argument("--name", required=True, help="the model's name in requests")
+    _add_image_size(parser)
+
+
+def _add_benchmark(commands):
+    group = _group(commands, "benchmark", "Measure speed.")
+    parser = _command(
+        group,
+        "speed",
+        run_benchmark_speed,
+        "Time artifacts in turn: median and quartiles.",
+        "tfzoo benchmark speed model.tflite model_int8.tflite model.onnx --output speed",
+    )
+    parser.add_argument("artifact", nargs="+", metavar="ARTIFACT")
+    _add_image_size(parser)
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--threads", type=int, help="default: as many as there are cores")
+    parser.add_argument("--rounds", type=int, default=30, help="timed runs of each (default: 30)")
+    parser.add_argument("--output", help="folder for speed.md, speed.json, speed.png")
+    _add_overwrite(parser)
+
+
+def _add_artifact(parser):
+    parser.add_argument("artifact", metavar="ARTIFACT", help=".keras, .tflite or .onnx file, or the folder of a SavedModel")
+
+
+def _add_data(parser):
+    parser.add_argument("--data", required=True, metavar="SPEC", help="shapes, masks:DIR or coco:DIR")
+
+
+def _add_image_size(parser):
+    parser.add_argument("--image-size", metavar="N|HxW", help="size of the pictures, such as 256 or 192x256")
+
+
+def _add_overwrite(parser):
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def _option(text):
+    """KEY=VALUE, the value read as Python where it is: 0.5, True, "valid"."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form KEY=VALUE, such as width_multiplier=0.25")
+    try:
+        return key, ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(value, value))
+    except (ValueError, SyntaxError):
+        return key, value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
