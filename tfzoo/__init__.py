@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "list_models": "tfzoo.zoo",
-    "create_model": "tfzoo.zoo",
+    "create_model": "tfzoo.factory",
     "load_dataset": "tfzoo.data",
     "load_model": "tfzoo.weights",
 }

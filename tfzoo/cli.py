@@ -156,8 +156,9 @@ def run_export(args):
 
 
 def _open_model(args):
+    from tfzoo.factory import create_model
     from tfzoo.weights import load_model
-    from tfzoo.zoo import MODELS, create_model
+    from tfzoo.zoo import MODELS
 
     if args.artifact in MODELS:
         if args.weights is None:

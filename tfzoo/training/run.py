@@ -11,13 +11,14 @@ import numpy as np
 from tfzoo.data import load_dataset
 from tfzoo.data.images import parse_size
 from tfzoo.errors import InputError, MissingInputError
+from tfzoo.factory import create_model
 from tfzoo.files import claim_folder
 from tfzoo.losses import PixelCrossEntropy
 from tfzoo.losses.cross_entropy import median_frequency_weights
 from tfzoo.training.callbacks import BEST, LAST, Checkpoints, Pictures, read_state
 from tfzoo.training.recipe import Recipe
 from tfzoo.weights import load_model
-from tfzoo.zoo import create_model, find_entry
+from tfzoo.zoo import find_entry
 
 SETTINGS = "training.json"
 

@@ -1,0 +1,59 @@
+"""``create_model``: from a name in the zoo to a model, with the weights that were asked for."""
+
+import inspect
+
+from tfzoo import weights as weight_files
+from tfzoo.errors import InputError, nearest
+from tfzoo.zoo import find_entry
+
+
+def create_model(name: str, num_classes: int | None = None, weights=None, class_names=None, **options):
+    """Builds a model.
+
+    Args:
+        name: one of ``list_models()``.
+        num_classes: number of classes; may be left out where ``class_names`` or ``weights`` tell it.
+        weights: None (random), "imagenet" (backbone), or the path of a ``.keras`` or ``.weights.h5`` file.
+        class_names: their names, in label order.
+        **options: the architecture's own: see its class.
+
+    Returns:
+        a ``keras.Model``, to ``compile`` and ``fit``; ``predict`` gives the deployed answer.
+
+    Raises:
+        InputError: an unknown name or option, or weights that do not fit the model.
+        MissingInputError: the weights' file is not there, or cannot be downloaded.
+    """
+    entry = find_entry(name)
+    if num_classes is None and class_names is not None:
+        num_classes = len(class_names)
+    if num_classes is None and weights is not None:
+        class_names = weight_files.stored_class_names(name, entry, weights)
+        num_classes = class_names and len(class_names)
+    if num_classes is None:
+        raise InputError(f"Model '{name}' needs to know its classes: give num_classes or class_names.")
+    options = {**weight_files.input_transform(entry, weights), **options}
+    model = _build(name, entry, num_classes, class_names, options)
+    if weights is not None:
+        weight_files.load(model, name, entry, weights)
+    return model
+
+
+def _build(name, entry, num_classes, class_names, options):
+    builder = entry.build_class()
+    allowed = _option_names(builder)
+    for option in options:
+        if option in entry.options or option not in allowed:
+            raise InputError(
+                f"Model '{name}' has no option '{option}': it has {', '.join(sorted(allowed - set(entry.options)))}."
+                f"{nearest(option, allowed)}"
+            )
+    return builder(num_classes, class_names=class_names, name=name, **entry.options, **options)
+
+
+def _option_names(builder) -> set[str]:
+    names = set()
+    for cls in inspect.getmro(builder):
+        if cls.__module__.startswith("tfzoo."):
+            names |= set(inspect.signature(cls.__init__).parameters)
+    return names - {"self", "num_classes", "class_names", "name", "kwargs", "options"}
