@@ -21,7 +21,7 @@ def palette(class_names) -> np.ndarray:
         if index < len(_FIRST_COLOURS):
             colours.append(_FIRST_COLOURS[index])
         else:  # steps of the golden ratio round the colour circle
-            hue, light = (index * 0.618034) % 1, 0.45 + 0.2 * (index % 3)
+            hue, light = (index * 0.618034) % 1, (0.3, 0.7, 0.45, 0.6, 0.5)[index % 5]
             colours.append(tuple(round(255 * c) for c in colorsys.hls_to_rgb(hue, light, 0.75)))
     colours = np.array(colours, np.uint8).reshape(-1, 3)
     for index, name in enumerate(class_names):

@@ -9,7 +9,6 @@ pycocotools reads polygons and RLE.
 
 import contextlib
 import io
-import json
 import pathlib
 
 import numpy as np
@@ -34,6 +33,7 @@ class Coco(Dataset):
         root = existing_folder(folder, "It should hold annotations and pictures in one of COCO's layouts.")
         path = _find_annotations(root, split, self.task)
         self.coco = _load(path)
+        self._path = path
         categories = sorted(self.coco.cats.values(), key=lambda category: category["id"])
         self.category_ids = [category["id"] for category in categories]
         self.class_names = [category["name"] for category in categories]
@@ -41,6 +41,8 @@ class Coco(Dataset):
             self.class_names.insert(0, "background")
         if self.task == "keypoint":
             self.keypoint_names = next((c["keypoints"] for c in categories if "keypoints" in c), [])
+            if not self.keypoint_names:
+                raise InputError(f"{path} has no keypoints: none of its categories lists any; read it for another task.")
         self._label_of = {id_: label for label, id_ in enumerate(self.category_ids)}
         self._image_ids = sorted(self.coco.imgs)
         self._folder = self._find_pictures(root, path, split)
@@ -71,15 +73,32 @@ class Coco(Dataset):
                 f"{record['width']}x{record['height']}: correct the one that is wrong."
             )
         annotations = self.coco.imgToAnns[image_id]
+        self._check(annotations)
         sample = {"images": image, "image_id": str(image_id)}
         if self.task == "semantic":
             return sample | {"segmentation_masks": self._class_mask(annotations, image.shape[:2])}
         return sample | self._instances(annotations, image.shape[:2])
 
+    def _check(self, annotations):
+        for annotation in annotations:
+            if annotation["category_id"] not in self._label_of:
+                raise InputError(
+                    f"{self._path}: annotation {annotation['id']} is of category {annotation['category_id']}, which is not "
+                    "listed: add the category or take the annotation out."
+                )
+            if self.task in ("semantic", "instance") and not annotation.get("segmentation"):
+                raise InputError(
+                    f"{self._path}: annotation {annotation['id']} has no mask ('segmentation'), which the task '{self.task}' "
+                    "needs: add it, or read the data for the task 'detection'."
+                )
+
     def _class_mask(self, annotations, size):
+        from pycocotools import mask as mask_utils
+
         classes = np.zeros((*size, 1), np.uint8)
-        for annotation in sorted(annotations, key=lambda a: -a["area"]):
-            classes[self.coco.annToMask(annotation) > 0] = self._label_of[annotation["category_id"]] + 1
+        objects = [(self._label_of[a["category_id"]] + 1, self.coco.annToRLE(a)) for a in annotations]
+        for label, runs in sorted(objects, key=lambda pair: -int(mask_utils.area(pair[1]))):
+            classes[mask_utils.decode(runs) > 0] = label
         return classes
 
     def _instances(self, annotations, size):
@@ -126,5 +145,5 @@ def _load(path):
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints its loading times
             return COCO(str(path))
-    except (json.JSONDecodeError, KeyError, AssertionError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, TypeError, AssertionError) as error:  # JSON and encoding errors are ValueErrors
         raise InputError(f"{path} is not a COCO annotation file ({type(error).__name__}: {error}): export it again.") from None

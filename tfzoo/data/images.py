@@ -5,6 +5,8 @@ Pictures are uint8 [height, width, 3], RGB, 0 to 255, turned the way their EXIF 
 """
 
 import io
+import numbers
+import operator
 import pathlib
 
 import numpy as np
@@ -59,10 +61,10 @@ def read_label_map(path, num_classes: int | None = None) -> np.ndarray:
 
 
 def _check_indices(labels, num_classes, path):
-    limit = 255 if num_classes is None else num_classes
-    wrong = labels[(labels >= limit) & (labels != IGNORE_LABEL)]
+    limit = 255 if num_classes is None else min(num_classes, 255)
+    wrong = labels[((labels >= limit) | (labels < 0)) & (labels != IGNORE_LABEL)]
     if wrong.size:
-        known = f"classes.txt has {limit} classes (0 to {limit - 1})" if num_classes else "indices end at 254"
+        known = f"classes.txt has {limit} classes (0 to {limit - 1})" if limit == num_classes else "indices end at 254"
         raise InputError(
             f"Label map {path} holds the class index {int(wrong.max())}, but {known}: "
             "add the class, or paint those pixels 255 (ignore)."
@@ -84,7 +86,7 @@ def _open(data: bytes, name: str) -> Image.Image:
         image.load()
     except UnidentifiedImageError:
         raise InputError(f"{name} is not a picture that can be read: convert it to JPEG or PNG.") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{name} is damaged ({error}): replace it or take it out of the split.") from None
     return image
 
@@ -137,11 +139,11 @@ def parse_size(text) -> tuple[int, int] | None:
     if text is None:
         return None
     parts = text.lower().split("x") if isinstance(text, str) else text
-    parts = [parts] if isinstance(parts, int) else list(parts)
     try:
-        numbers = [int(part) for part in parts]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (1, 2) or min(numbers) < 1:
+        parts = [parts] if isinstance(parts, numbers.Integral) else list(parts)
+        sides = [int(part) if isinstance(part, str) else operator.index(part) for part in parts]
+    except (TypeError, ValueError):
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
         raise InputError(f"Image size '{text}' is not a size: give N or HEIGHTxWIDTH, such as 256 or 192x256.")
-    return (numbers[0], numbers[-1])
+    return (sides[0], sides[-1])

@@ -79,7 +79,11 @@ def read_lines(path: pathlib.Path, what: str) -> list[str]:
     """Returns the lines of a text file that are not empty; a file without any is an error."""
     if not path.is_file():
         raise MissingInputError(f"There is no file {path}: it should hold {what}.")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"File {path} is not UTF-8 text: save it as UTF-8.") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise InputError(f"File {path} is empty: it should hold {what}.")
     return lines

@@ -18,7 +18,8 @@ class ImageNormalization(keras.layers.Layer):
     """
 
     def __init__(self, mean=IMAGENET_MEAN, std=IMAGENET_STD, **kwargs):
-        super().__init__(trainable=False, autocast=False, **kwargs)
+        kwargs.setdefault("trainable", False)
+        super().__init__(autocast=False, **kwargs)
         self.mean, self.std = tuple(mean), tuple(std)
 
     def call(self, images):

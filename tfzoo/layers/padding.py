@@ -10,7 +10,7 @@ def reflect_indices(length, before: int, total):
     The edge is not repeated (2 1 0 1 2). Where the padding is longer than the picture it is mirrored again, which
     ``numpy.pad(mode="reflect")`` does too and TensorFlow's pad refuses. ``length`` and ``total`` may be tensors.
     """
-    period = 2 * (length - 1)
+    period = ops.maximum(2 * (length - 1), 1)  # of a single pixel everything is a mirror image
     position = (ops.arange(total) - before + period * before) % period  # + a multiple, so that nothing is negative
     return ops.minimum(position, period - position)
 

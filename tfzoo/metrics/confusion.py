@@ -16,7 +16,7 @@ from tfzoo.layers.decision import argmax
 def confusion_matrix(truth, predicted, num_classes, ignore_label=IGNORE_LABEL):
     """Counts pairs of labels: int32 [C, C], rows truth, columns prediction. Both inputs: integers of one shape."""
     truth, predicted = ops.cast(truth, "int32"), ops.cast(predicted, "int32")
-    counts = ops.logical_and(truth != ignore_label, truth < num_classes)
+    counts = (truth != ignore_label) & (truth < num_classes) & (predicted >= 0) & (predicted < num_classes)
     cell = ops.where(counts, truth * num_classes + predicted, num_classes * num_classes)
     cell = ops.reshape(cell, (-1,))  # a bincount's length would not be static on JAX
     total = ops.segment_sum(ops.ones_like(cell), cell, num_segments=num_classes * num_classes + 1)
