@@ -48,6 +48,10 @@ def export(model, path, format=None, quantization=None, calibration=None, image_
         ExportError: an operator that not every runtime has, or an answer that is too far off; nothing is written then.
     """
     path = pathlib.Path(path)
+    if not hasattr(model, "deployed"):
+        raise InputError(
+            f"The model to export is a {type(model).__name__}: give one made by tfzoo.create_model or tfzoo.load_model."
+        )
     format = _choose_format(path, format)
     _check_quantization(format, quantization)
     size = _choose_size(model, format, image_size)
@@ -90,6 +94,10 @@ def _choose_format(path, format):
         format = {suffix: name for name, suffix in FORMATS.items() if suffix}.get(path.suffix, "savedmodel")
     if format not in FORMATS:
         raise InputError(f"Format '{format}' is not known: it is one of {', '.join(FORMATS)}.{nearest(format, FORMATS)}")
+    if path.suffix != FORMATS[format] and (FORMATS[format] or path.suffix in FORMATS.values()):
+        raise InputError(
+            f"{path} is no name for the format '{format}': give one that ends in {FORMATS[format] or 'neither .tflite nor .onnx'}."
+        )
     return format
 
 

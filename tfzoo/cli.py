@@ -225,7 +225,7 @@ def _add_demo(commands):
     )
     parser.add_argument("--task", default="semantic", help="semantic (default)")
     parser.add_argument("--output", default="tfzoo-demo", help="folder for the report (default: tfzoo-demo)")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=_count, default=10)
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same accuracies")
     _add_overwrite(parser)
 
@@ -248,8 +248,8 @@ def _add_train(commands):
     parser.add_argument("model", metavar="MODEL", help="a name that 'tfzoo models' lists")
     _add_data(parser)
     parser.add_argument("--output", required=True, help="folder; it must be empty or new")
-    parser.add_argument("--epochs", type=int, default=50)
-    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--epochs", type=_count, default=50)
+    parser.add_argument("--batch-size", type=_count, default=8)
     _add_image_size(parser)
     parser.add_argument("--weights", help="imagenet (backbone), or a .keras or .weights.h5 file")
     parser.add_argument(
@@ -281,7 +281,7 @@ def _add_evaluate(commands):
     _add_data(parser)
     parser.add_argument("--split", default="val")
     _add_image_size(parser)
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=_count)
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON")
     _add_overwrite(parser)
 
@@ -298,7 +298,7 @@ def _add_predict(commands):
     parser.add_argument("image", nargs="+", metavar="IMAGE")
     parser.add_argument("--output", required=True, help="folder; it must be empty or new")
     _add_image_size(parser)
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=_count)
     _add_overwrite(parser)
 
 
@@ -316,7 +316,7 @@ def _add_export(commands):
     parser.add_argument("--quantize", metavar="HOW", help="int8, float16 or dynamic (TFLite)")
     parser.add_argument("--calibration", metavar="SPEC", help="data set whose pictures set int8 ranges")
     _add_image_size(parser)
-    parser.add_argument("--batch-size", type=int, default=1, help="of a TFLite file; the others take any")
+    parser.add_argument("--batch-size", type=_count, default=1, help="of a TFLite file; the others take any")
     parser.add_argument("--raw", action="store_true", help="answer logits")
     parser.add_argument("--weights", help="with a model name: which weights")
     _add_overwrite(parser)
@@ -348,9 +348,9 @@ def _add_benchmark(commands):
     )
     parser.add_argument("artifact", nargs="+", metavar="ARTIFACT")
     _add_image_size(parser)
-    parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--threads", type=int, help="default: as many as there are cores")
-    parser.add_argument("--rounds", type=int, default=30, help="timed runs of each (default: 30)")
+    parser.add_argument("--batch-size", type=_count, default=1)
+    parser.add_argument("--threads", type=_count, help="default: as many as there are cores")
+    parser.add_argument("--rounds", type=_count, default=30, help="timed runs of each (default: 30)")
     parser.add_argument("--output", help="folder for speed.md, speed.json, speed.png")
     _add_overwrite(parser)
 
@@ -369,6 +369,13 @@ def _add_image_size(parser):
 
 def _add_overwrite(parser):
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
+
+
+def _count(text):
+    """A whole number from 1."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1")
+    return int(text)
 
 
 def _option(text):

@@ -48,7 +48,13 @@ def _build(name, entry, num_classes, class_names, options):
                 f"Model '{name}' has no option '{option}': it has {', '.join(sorted(allowed - set(entry.options)))}."
                 f"{nearest(option, allowed)}"
             )
-    return builder(num_classes, class_names=class_names, name=name, **entry.options, **options)
+    try:
+        return builder(num_classes, class_names=class_names, name=name, **entry.options, **options)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:  # a value that no layer takes, such as a dropout of 3
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"Model '{name}' cannot be built with {options}: {reason}") from error
 
 
 def _option_names(builder) -> set[str]:

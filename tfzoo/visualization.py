@@ -3,7 +3,7 @@
 import colorsys
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from tfzoo.data.images import IGNORE_LABEL
 
@@ -32,7 +32,7 @@ def palette(class_names) -> np.ndarray:
 
 
 def overlay(image, labels, class_names, opacity=0.55) -> np.ndarray:
-    """Paints a label map over its picture.
+    """Paints a label map over its picture, the outlines of the areas in full colour.
 
     Args:
         image: uint8 [H, W, 3]; labels: uint8 [H, W], 255 = ignore (painted grey).
@@ -47,8 +47,18 @@ def overlay(image, labels, class_names, opacity=0.55) -> np.ndarray:
     for index, name in enumerate(class_names):
         if name in BACKGROUND_NAMES:
             strength[index] = 0
-    mixed = image + (table[labels].astype(np.float32) - image) * strength[labels][..., None]
+    strength = np.where(_outlines(labels) & (strength[labels] > 0), 1, strength[labels])[..., None]
+    mixed = image + (table[labels].astype(np.float32) - image) * strength
     return np.rint(mixed).astype(np.uint8)
+
+
+def _outlines(labels):
+    """Pixels beside another label: bool [H, W], thicker on large pictures."""
+    edge = np.zeros(labels.shape, bool)
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    edge[1:] |= labels[1:] != labels[:-1]
+    thickness = max(labels.shape) // 400 | 1  # an odd number
+    return np.asarray(Image.fromarray(edge).convert("L").filter(ImageFilter.MaxFilter(thickness))) > 0
 
 
 def legend(labels, class_names, width) -> np.ndarray:
@@ -62,11 +72,12 @@ def legend(labels, class_names, width) -> np.ndarray:
     return _draw_legend(entries, width)
 
 
-def _draw_legend(entries, width, size=15):
+def _draw_legend(entries, width):
+    size = max(15, width // 50)  # readable when a large picture is shrunk to a screen
     font = ImageFont.load_default(size)
     places, x, y, line = [], 8, 6, size + 9
     for _, text in entries:
-        length = size + 8 + font.getlength(text) + 18
+        length = size + 8 + font.getlength(text) + size
         if x + length > width and x > 8:
             x, y = 8, y + line
         places.append((x, y))

@@ -161,14 +161,16 @@ def test_int8_without_calibration_is_noted(small_unet, tmp_path):
         ({"image_size": 16}, "at least 32x32"),
         ({"image_size": "0x4"}, "is not a size"),
         ({"format": "tflit"}, "Did you mean 'tflite'"),
-        ({"quantization": "int4", "format": "tflite"}, "Quantization 'int4' is not known"),
+        ({"format": "tflite"}, "ends in .tflite"),
+        ({"format": "savedmodel"}, "neither .tflite nor .onnx"),
+        ({"quantization": "int4", "path": "model.tflite"}, "Quantization 'int4' is not known"),
         ({"quantization": "int8"}, "is for TFLite files"),
-        ({"batch_size": 0, "format": "tflite"}, "batch_size is 0"),
+        ({"batch_size": 0, "path": "model.tflite"}, "batch_size is 0"),
         ({"calibration": "masks:nowhere"}, "There is no folder"),
         ({"calibration": []}, "no pictures to calibrate"),
     ],
 )
 def test_impossible_exports_are_refused(small_unet, tmp_path, arguments, message):
     with pytest.raises(InputError, match=message):
-        export(small_unet[0], tmp_path / "model.onnx", **arguments)
+        export(small_unet[0], tmp_path / arguments.get("path", "model.onnx"), **{k: v for k, v in arguments.items() if k != "path"})
     assert not list(tmp_path.iterdir())

@@ -203,3 +203,20 @@ def test_ctrl_c_in_a_training_leaves_a_checkpoint(folder, tmp_path):
     assert process.returncode == 130 and "--resume" in error and "Traceback" not in error
     assert json.loads((tmp_path / "run" / "state.json").read_text())["epochs"] >= 1
     assert main([*map(str, train_arguments(folder, tmp_path / "run")), "--epochs", "3", "--resume"]) == 0
+
+
+def test_a_served_version_is_evaluated_like_any_artifact(small_unet, folder, tmp_path):
+    assert main(["serve", "export", str(small_unet[1]), "--repository", str(tmp_path / "served"), "--name", "shapes"]) == 0
+    version = tmp_path / "served" / "shapes" / "1"
+    results = []
+    for artifact in (version, small_unet[1]):
+        file = tmp_path / f"{artifact.name}.json"
+        assert main(["evaluate", str(artifact), "--data", f"masks:{folder}", "--json", str(file)]) == 0
+        results.append(json.loads(file.read_text()))
+    assert results[0]["confusion"] == results[1]["confusion"] and results[0]["measured_at"] == "original size"
+
+
+def test_speed_is_printed_as_a_table(small_unet, tmp_path, capsys):
+    assert main(["benchmark", "speed", str(small_unet[1]), "--rounds", "3", "--output", str(tmp_path / "speed")]) == 0
+    assert "median ms" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "speed").iterdir()} == {"speed.md", "speed.json", "speed.png"}

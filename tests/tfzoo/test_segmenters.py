@@ -199,6 +199,9 @@ def test_valid_unet_answers_at_the_pictures_size(pictures):
         ("unet", {"num_classes": 3, "widht_multiplier": 1}, "Did you mean 'width_multiplier'"),
         ("fcn8s_vgg16", {"num_classes": 3, "stride": 16}, "no option 'stride'"),
         ("unett", {"num_classes": 3}, "Did you mean 'unet'"),
+        ("unet", {"num_classes": 3, "width_multiplier": 0}, "it must be above 0"),
+        ("unet", {"num_classes": 3, "width_multiplier": "wide"}, "cannot be built with"),
+        ("unet", {"num_classes": 3, "dropout": 3}, "cannot be built with"),
         ("fcn8s_vgg16", {"num_classes": 3, "weights": "imagnet"}, "published ones are 'imagenet'"),
     ],
 )

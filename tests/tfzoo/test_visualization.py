@@ -25,12 +25,14 @@ def test_overlay_leaves_the_background_as_it_was():
     np.testing.assert_array_equal(painted[unpainted], picture()[unpainted])
 
 
-@pytest.mark.parametrize("index", [1, 2])
-def test_overlay_mixes_the_colour_of_the_class(index):
-    painted = overlay(picture(), label_map(), NAMES, opacity=0.5)
-    inside = label_map() == index
-    expected = (picture()[inside].astype(float) + palette(NAMES)[index]) / 2
-    np.testing.assert_allclose(painted[inside], expected, atol=0.5)
+def test_overlay_mixes_the_colour_of_the_class_and_outlines_it():
+    labels = np.ones((9, 9), np.uint8)
+    labels[:, 5:] = 2
+    image = picture(9, 9)
+    painted = overlay(image, labels, NAMES, opacity=0.5)
+    for index, inside in ((1, np.s_[:, :5]), (2, np.s_[:, 6:])):
+        np.testing.assert_allclose(painted[inside], (image[inside].astype(float) + palette(NAMES)[index]) / 2, atol=0.5)
+    assert (painted[:, 5] == palette(NAMES)[2]).all()
 
 
 def test_overlay_paints_ignored_pixels_grey():

@@ -45,6 +45,8 @@ class Segmenter(keras.Model):
         **options,
     ):
         check_classes(num_classes, class_names)
+        if not options.get("width_multiplier", 1) > 0:
+            raise InputError(f"width_multiplier is {options['width_multiplier']}: it must be above 0.")
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         with policy_scope(policy):
             images = keras.Input((None, None, 3), name="images", dtype="float32")
