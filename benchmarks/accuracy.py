@@ -35,6 +35,7 @@ def evaluate(artifact, data: str, split: str = "val", image_size=None, threads=N
         InputError: the artifact's classes are not the data set's, or either cannot be read.
     """
     runner = artifact if hasattr(artifact, "predict") else load(artifact, threads, image_size)
+    runner.require_answer()
     dataset = load_dataset(data, split, runner.task)
     to_dataset = match_classes(runner.class_names, dataset)
     size = parse_size(image_size)

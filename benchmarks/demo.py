@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import pathlib
+import shutil
 
 import numpy as np
 
@@ -46,6 +47,8 @@ def demo(output, task="semantic", epochs=10, seed=0) -> dict:
     if task != "semantic":
         raise InputError(f"The demonstration is for the task 'semantic'; the zoo has {len(list_models(task))} models for '{task}'.")
     output = pathlib.Path(output)
+    if (output / "results.json").is_file():  # an earlier demonstration's training, which this one replaces
+        shutil.rmtree(output / "training", ignore_errors=True)
     print(f"1. Training a small U-Net on {DATA} (drawn, {SIZE[0]}x{SIZE[1]})")
     recipe = Recipe(epochs=epochs, image_size=SIZE, learning_rate=3e-3, scale=(1.0, 1.0), picture_epochs=5, seed=seed)
     best = train("unet", DATA, output / "training", recipe, options=OPTIONS)

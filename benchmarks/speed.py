@@ -14,8 +14,8 @@ import numpy as np
 from tfzoo.data import load_dataset
 from tfzoo.data.images import resize_image
 from tfzoo.export import load
-
-DEFAULT_SIZE = (256, 256)
+from tfzoo.export.exporter import DEFAULT_SIZE
+from tfzoo.files import size_on_disk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Timing:
 
     Attributes:
         artifact, format: what was run.
-        image_size, batch_size, threads: how.
+        image_size, batch_size, threads: how; threads is None for what runs in TensorFlow, whose threads are the process's.
         runs: number of timed runs.
         median, low, high: milliseconds; low and high are the quartiles.
         bytes: size on disk.
@@ -34,7 +34,7 @@ class Timing:
     format: str
     image_size: tuple[int, int]
     batch_size: int
-    threads: int
+    threads: int | None
     runs: int
     median: float
     low: float
@@ -79,7 +79,6 @@ def _batch(runner, batch_size):
 def _timing(runner, batch, times):
     low, median, high = np.percentile(times, (25, 50, 75))
     path = runner.path
-    files = path.rglob("*") if path.is_dir() else [path]
     return Timing(
         artifact=str(path),
         format=runner.name,
@@ -90,26 +89,30 @@ def _timing(runner, batch, times):
         median=float(median),
         low=float(low),
         high=float(high),
-        bytes=sum(file.stat().st_size for file in files if file.is_file()),
+        bytes=size_on_disk(path),
     )
 
 
 def format_table(timings: list[Timing]) -> str:
-    """A table for people (Markdown): the ratio is to the first artifact's median."""
-    first = timings[0]
+    """A table for people (Markdown): the ratio is of the time for one picture, to the first artifact's."""
     lines = [
-        f"Pictures of {'x'.join(map(str, first.image_size))}, batch {first.batch_size}, {first.threads} threads on "
-        f"{os.cpu_count()} cores, {first.runs} runs each, in turn.",
+        f"{timings[0].runs} runs each, in turn, on {os.cpu_count()} cores.",
         "",
-        "| artifact | format | MB | median ms | quartiles ms | ratio |",
-        "|---|---|---|---|---|---|",
+        "| artifact | format | MB | pictures | threads | median ms | quartiles ms | ratio |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for t in timings:
-        lines.append(
-            f"| {pathlib.Path(t.artifact).name} | {t.format} | {t.bytes / 1e6:.2f} | {t.median:.2f} | "
-            f"{t.low:.2f} to {t.high:.2f} | {t.median / first.median:.2f} |"
-        )
+    first = timings[0].median / timings[0].batch_size
+    for t, name in zip(timings, _short_names(timings), strict=True):
+        pictures = f"{t.batch_size} of {'x'.join(map(str, t.image_size))}"
+        spread = f"{t.median:.2f} | {t.low:.2f} to {t.high:.2f} | {t.median / t.batch_size / first:.2f}"
+        lines.append(f"| {name} | {t.format} | {t.bytes / 1e6:.2f} | {pictures} | {t.threads or 'TensorFlow'} | {spread} |")
     return "\n".join(lines)
+
+
+def _short_names(timings):
+    """File names, or whole paths where two files bear one name."""
+    names = [pathlib.Path(t.artifact).name for t in timings]
+    return names if len(set(names)) == len(names) else [t.artifact for t in timings]
 
 
 def save(timings: list[Timing], folder) -> None:
@@ -126,11 +129,12 @@ def plot(timings: list[Timing], path) -> None:
 
     figure = Figure(figsize=(7, 0.8 + 0.45 * len(timings)), layout="constrained")
     axes = figure.add_subplot()
-    names = [f"{t.format}  ({pathlib.Path(t.artifact).name})" for t in timings]
+    names = _short_names(timings)
     medians = [t.median for t in timings]
     spread = [[t.median - t.low for t in timings], [t.high - t.median for t in timings]]
-    bars = axes.barh(names, medians, xerr=spread, color="#0072b2", ecolor="#444444", capsize=3)
+    bars = axes.barh(range(len(names)), medians, xerr=spread, color="#0072b2", ecolor="#444444", capsize=3)
     axes.bar_label(bars, [f" {m:.1f} ms" for m in medians], padding=4)
+    axes.set_yticks(range(len(names)), [f"{t.format}  ({name})" for t, name in zip(timings, names, strict=True)])
     axes.invert_yaxis()
     axes.set_xlim(0, max(t.high for t in timings) * 1.2)
     axes.set_xlabel(f"milliseconds a run, median and quartiles of {timings[0].runs}")

@@ -1,32 +1,36 @@
 """``export``: write, prove, then put in place."""
 
-import importlib.metadata
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 
+import keras
 import numpy as np
 
 from tfzoo.data.images import parse_size
-from tfzoo.errors import InputError, nearest
+from tfzoo.errors import InputError, OutputExistsError, nearest
 from tfzoo.export import onnx, savedmodel, tflite, verify
 from tfzoo.export import sidecar as sidecars
 from tfzoo.export.calibration import pictures as draw_pictures
 from tfzoo.export.report import ExportReport
 from tfzoo.export.runner import load
+from tfzoo.files import size_on_disk
 from tfzoo.models.segmenter import check_images
 
 FORMATS = {"savedmodel": "", "tflite": ".tflite", "onnx": ".onnx"}
 DEFAULT_SIZE = (256, 256)
+ANY_SIZE = "any"
 CHECKED_PICTURES = 4
+LOW_AGREEMENT = 0.95  # below it, a quantized file's report tells people to measure its accuracy
 
 
 def export(model, path, format=None, quantization=None, calibration=None, image_size=None, batch_size=1, raw=False) -> ExportReport:
     """Exports a model and proves the file: it is run in its own runtime and compared with Keras before it is put in place.
 
-    The file takes uint8 pictures and answers what ``model.predict`` answers, under the same names. What lies at ``path`` is
-    replaced in one step, and only once the new file has passed.
+    The file takes uint8 pictures and answers what ``model.predict`` answers, under the same names. An older export at ``path``
+    is replaced in one step, and only once the new one has passed; anything else there is left alone.
 
     Args:
         model: a model of this zoo.
@@ -35,8 +39,8 @@ def export(model, path, format=None, quantization=None, calibration=None, image_
         quantization: TFLite only: None (float32), "float16", "dynamic" or "int8".
         calibration: pictures for int8 ranges and for the comparison: a data set spec (its train split), a ``Dataset``, or
             pictures. None: drawn shapes, which is noted in the report for int8.
-        image_size: N or (height, width) of the pictures that the file takes. None: the size that the model was trained at;
-            without one, SavedModel and ONNX take any size and TFLite 256x256.
+        image_size: N or (height, width) of the pictures that the file takes, or "any" (SavedModel and ONNX). None: the size
+            that the model was trained at; without one, SavedModel and ONNX take any size and TFLite 256x256.
         batch_size: pictures that a TFLite file takes at once; SavedModel and ONNX take any number.
         raw: answer ``logits`` instead of ``labels`` and ``scores``.
 
@@ -44,15 +48,14 @@ def export(model, path, format=None, quantization=None, calibration=None, image_
         an ``ExportReport``.
 
     Raises:
-        InputError: an unknown format or quantization, or a size that the model cannot take.
+        InputError: an unknown format or quantization, a size that the model cannot take, or another backend than TensorFlow.
+        OutputExistsError: ``path`` is something other than an export of the same kind.
         ExportError: an operator that not every runtime has, or an answer that is too far off; nothing is written then.
     """
     path = pathlib.Path(path)
-    if not hasattr(model, "deployed"):
-        raise InputError(
-            f"The model to export is a {type(model).__name__}: give one made by tfzoo.create_model or tfzoo.load_model."
-        )
+    check_exportable(model)
     format = _choose_format(path, format)
+    _check_place(path, format)
     _check_quantization(format, quantization)
     size = _choose_size(model, format, image_size)
     if batch_size < 1:
@@ -74,23 +77,48 @@ def export(model, path, format=None, quantization=None, calibration=None, image_
             path=str(path),
             format=format,
             quantization=quantization,
-            bytes=_bytes(draft),
+            bytes=size_on_disk(draft),
             image_size=size,
             batch_size=batch,
             operators=operators,
             parity=parity,
             checked_pictures=len(checked),
             latency_ms=verify.latency(runner, checked[: batch or 1]),
+            compared_on=source["source"],
             calibration=source if quantization == "int8" else None,
-            notes=_notes(quantization, calibration),
+            notes=_notes(quantization, calibration, parity),
         )
         del runner
         _put_in_place(draft, path)
     return report
 
 
+def check_exportable(model) -> None:
+    """Raises an InputError unless it is a model of this zoo, on the backend that exports are made on."""
+    if not hasattr(model, "deployed"):
+        raise InputError(
+            f"The model to export is a {type(model).__name__}: give one made by tfzoo.create_model or tfzoo.load_model."
+        )
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            f"Exports are made on TensorFlow, and Keras runs on {keras.backend.backend()}: save the model as .keras, and export "
+            "that file with KERAS_BACKEND=tensorflow."
+        )
+
+
+def _check_place(path, format):
+    """Only an older export of the same kind may be replaced."""
+    saved = path.is_dir() and (path / "saved_model.pb").is_file()
+    if path.is_dir() and any(path.iterdir()) and not (format == "savedmodel" and saved):
+        raise OutputExistsError(f"{path} is a folder that holds something else than an older export: choose another output.")
+    if path.is_file() and format == "savedmodel":
+        raise OutputExistsError(f"{path} is a file, and a SavedModel is a folder: choose another output.")
+
+
 def _choose_format(path, format):
     if format is None:
+        if path.suffix not in FORMATS.values() and re.fullmatch(r"\.[A-Za-z]\w*", path.suffix):
+            raise InputError(f"{path} tells no format: give a name that ends in .tflite or .onnx, or a folder for a SavedModel.")
         format = {suffix: name for name, suffix in FORMATS.items() if suffix}.get(path.suffix, "savedmodel")
     if format not in FORMATS:
         raise InputError(f"Format '{format}' is not known: it is one of {', '.join(FORMATS)}.{nearest(format, FORMATS)}")
@@ -112,6 +140,10 @@ def _check_quantization(format, quantization):
 
 
 def _choose_size(model, format, image_size):
+    if image_size == ANY_SIZE:
+        if format == "tflite":
+            raise InputError("A TFLite file takes pictures of one size: give image_size (--image-size), such as 256 or 192x256.")
+        return None
     size = parse_size(image_size) or model.image_size or (DEFAULT_SIZE if format == "tflite" else None)
     if size:
         check_images((1, *size, 3))
@@ -145,18 +177,17 @@ def _sidecar(model, deployed, size, batch, raw, quantization):
         raw=raw,
         quantization=quantization,
         outputs={name: sidecars.MEANINGS[name] for name in outputs},
-        versions={name: importlib.metadata.version(name) for name in ("tfzoo", "keras", "tensorflow")},
     )
 
 
-def _notes(quantization, calibration):
+def _notes(quantization, calibration, parity):
+    notes = []
     if quantization == "int8" and calibration is None:
-        return ["int8 ranges were set on drawn shapes: give calibration= (--calibration) pictures of your own kind."]
-    return []
-
-
-def _bytes(path):
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
+        notes.append("int8 ranges were set on drawn shapes: give calibration= (--calibration) pictures of your own kind.")
+    agreement = parity.get("labels", {}).get("agreement", 1.0)
+    if quantization and agreement < LOW_AGREEMENT:
+        notes.append(f"only {agreement:.1%} of the labels equal Keras's: measure the file with 'tfzoo evaluate' before you use it.")
+    return notes
 
 
 def _put_in_place(draft, path):
@@ -164,7 +195,12 @@ def _put_in_place(draft, path):
         old = draft.with_name("old")
         if path.exists():
             os.replace(path, old)
-        os.replace(draft, path)
+        try:
+            os.replace(draft, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
         shutil.rmtree(old, ignore_errors=True)
         return
     os.replace(sidecars.place(draft), sidecars.place(path))

@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image
 
 from tfzoo.data.images import read_image
+from tfzoo.errors import InputError, OutputExistsError
+from tfzoo.models.segmenter import MIN_SIZE
 from tfzoo.visualization import explained, save_image
 
 
@@ -22,10 +24,13 @@ def predict_files(runner, paths, output) -> list[dict]:
         what predictions.json holds: for each picture its file, size and, by class, share of the pixels and mean score.
 
     Raises:
-        InputError: a file is no picture, or it is too small; nothing is written for any of them then.
+        InputError: a file is no picture, or it is too small, or the artifact answers logits; nothing is written then.
+        OutputExistsError: a picture would be written over one that was given.
     """
-    pictures = [read_image(path) for path in paths]
+    runner.require_answer()
+    pictures = [_read(path) for path in paths]
     names = _unique_names(paths)
+    _check_places(paths, names, pathlib.Path(output))
     results = []
     for path, name, picture in zip(paths, names, pictures, strict=True):
         answer = runner.predict([picture])
@@ -46,6 +51,25 @@ def predict_files(runner, paths, output) -> list[dict]:
     return results
 
 
+def _read(path):
+    picture = read_image(path)
+    if min(picture.shape[:2]) < MIN_SIZE:
+        raise InputError(
+            f"{path} is {picture.shape[1]}x{picture.shape[0]} pixels: pictures must be at least {MIN_SIZE}x{MIN_SIZE}."
+        )
+    return picture
+
+
+def _check_places(paths, names, output):
+    given = {pathlib.Path(path).resolve() for path in paths}
+    for name in names:
+        for place in (output / f"{name}.png", output / f"{name}_labels.png"):
+            if place.resolve() in given:
+                raise OutputExistsError(
+                    f"{place} is one of the pictures given and would be overwritten: choose another output folder."
+                )
+
+
 def _describe(labels, scores, class_names):
     found = {}
     for index in np.unique(labels):
@@ -55,13 +79,14 @@ def _describe(labels, scores, class_names):
 
 
 def _unique_names(paths):
-    """Stems; pictures of one stem in different folders are numbered."""
-    names = []
+    """Stems, numbered where the files of two pictures would bear one name."""
+    names, taken = [], set()
     for path in paths:
         stem = name = pathlib.Path(path).stem
         number = 2
-        while name in names:
+        while {name, f"{name}_labels"} & taken:
             name = f"{stem}_{number}"
             number += 1
+        taken |= {name, f"{name}_labels"}
         names.append(name)
     return names

@@ -18,9 +18,10 @@ class ExportReport:
         batch_size: pictures that it takes at once, or None for any.
         operators: name -> how often.
         parity: output -> {"max_abs_error", "relative_error" (norm of the difference over norm of Keras's), for labels
-            "agreement" (share of equal labels)}, against the Keras model on real pictures.
+            "agreement" (share of equal labels)}, against the Keras model on pictures.
         checked_pictures: how many pictures that was.
         latency_ms: median time for one run, in this machine's default number of threads.
+        compared_on: where those pictures come from.
         calibration: where the int8 ranges come from: {"source", "pictures"}, or None.
         notes: what a person should know.
     """
@@ -35,6 +36,7 @@ class ExportReport:
     parity: dict[str, dict[str, float]]
     checked_pictures: int
     latency_ms: float
+    compared_on: str
     calibration: dict | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
 
@@ -58,5 +60,5 @@ class ExportReport:
         ]
         for output, errors in self.parity.items():
             text = ", ".join(f"{key.replace('_', ' ')} {value:.6g}" for key, value in errors.items())
-            lines.append(f"  {output} against Keras on {self.checked_pictures} pictures: {text}")
+            lines.append(f"  {output} against Keras on {self.checked_pictures} pictures ({self.compared_on}): {text}")
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])

@@ -52,6 +52,7 @@ class Runner(abc.ABC):
         task, class_names: what it answers.
         image_size: (height, width) that it takes, or None for any.
         batch_size: pictures that it takes at once, or None for any.
+        threads: of its runtime; None where that is TensorFlow, whose threads are the process's.
     """
 
     format: str
@@ -64,6 +65,8 @@ class Runner(abc.ABC):
         self.name = f"{self.format} {self.sidecar.quantization}" if self.sidecar.quantization else self.format
         try:
             self._open()
+        except ImportError:
+            raise
         except Exception as error:  # each runtime has its own way to refuse a damaged file
             reason = str(error).strip().partition("\n")[0][:200]
             raise InputError(f"{path} cannot be opened as {self.format} ({reason}): export it again.") from error
@@ -81,6 +84,11 @@ class Runner(abc.ABC):
             fixed, wanted = ("x".join(map(str, s)) for s in (self.image_size, size))
             raise InputError(f"{self.path} takes pictures of {fixed} only, not {wanted}: export it again with that image size.")
         self.image_size = size
+
+    def require_answer(self) -> None:
+        """Raises an InputError where the file answers logits, not labels."""
+        if self.sidecar.raw:
+            raise InputError(f"{self.path} answers logits (it was exported with raw): export it without, for labels and scores.")
 
     @property
     def takes_any_size(self) -> bool:
@@ -163,6 +171,7 @@ class KerasRunner(Runner):
         return sidecars.Sidecar(self.model.name, self.model.task, self.model.class_names, self.model.image_size, None)
 
     def _open(self):
+        self.threads = None
         self._deployed = self.model.deployed()
 
     @property
@@ -182,6 +191,7 @@ class SavedModelRunner(Runner):
     format = "savedmodel"
 
     def _open(self):
+        self.threads = None
         import tensorflow as tf
 
         self._loaded = tf.saved_model.load(str(self.path))  # kept: the signature holds its variables weakly

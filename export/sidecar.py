@@ -1,11 +1,13 @@
 """The small JSON beside every exported file: what one must know to feed it and to read its answer."""
 
 import dataclasses
+import importlib.metadata
 import json
 import pathlib
 
 from tfzoo.errors import InputError, MissingInputError
 
+PACKAGES = ("tfzoo", "keras", "tensorflow")
 MEANINGS = {
     "labels": "uint8 [batch, height, width]: index into class_names",
     "scores": "float32 [batch, height, width]: probability of that label",
@@ -42,7 +44,9 @@ class Sidecar:
     input: dict[str, str] = dataclasses.field(
         default_factory=lambda: {"name": "images", "dtype": "uint8", "meaning": "[batch, height, width, 3], RGB, 0 to 255"}
     )
-    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    versions: dict[str, str] = dataclasses.field(
+        default_factory=lambda: {name: importlib.metadata.version(name) for name in PACKAGES}
+    )
 
 
 def place(path) -> pathlib.Path:

@@ -36,6 +36,8 @@ def main(arguments=None) -> int:
 
 def _explain(error) -> int:
     sentence = find_sentence(error)
+    if not sentence and isinstance(error, OSError) and error.filename:
+        sentence = f"{error.filename} cannot be used ({error.strerror}): check the path and its permissions."
     if os.environ.get("TFZOO_TRACEBACK"):
         traceback.print_exception(error)
     elif sentence or isinstance(error, ExportError):
@@ -64,7 +66,7 @@ def _quiet_tensorflow(args):
     try:
         yield
     finally:
-        sys.stderr.close()
+        sys.stderr.flush()
         sys.stderr = visible
         os.dup2(kept, 2)
         os.close(kept)
@@ -150,20 +152,28 @@ def run_export(args):
     from tfzoo.export import export
     from tfzoo.files import claim_file
 
-    claim_file(args.output, args.overwrite)
+    for place in (args.output, f"{args.output}.json", args.json):  # the second one is the file's sidecar
+        if place:
+            claim_file(place, args.overwrite)
     model = _open_model(args)
-    print(export(model, args.output, args.format, args.quantize, args.calibration, args.image_size, args.batch_size, args.raw))
+    print(f"Exporting; then {args.output} is run in its own runtime and compared with Keras.")
+    report = export(model, args.output, args.format, args.quantize, args.calibration, args.image_size, args.batch_size, args.raw)
+    print(report)
+    if args.json:
+        report.save(args.json)
 
 
 def _open_model(args):
     from tfzoo.factory import create_model
     from tfzoo.weights import load_model
-    from tfzoo.zoo import MODELS
+    from tfzoo.zoo import MODELS, find_entry
 
     if args.artifact in MODELS:
         if args.weights is None:
             raise InputError(f"'{args.artifact}' is a model name: say with --weights which weights it is exported with.")
         return create_model(args.artifact, weights=args.weights)
+    if args.weights is not None:
+        find_entry(args.artifact)
     return load_model(args.artifact)
 
 
@@ -226,7 +236,7 @@ def _add_demo(commands):
     parser.add_argument("--task", default="semantic", help="semantic (default)")
     parser.add_argument("--output", default="tfzoo-demo", help="folder for the report (default: tfzoo-demo)")
     parser.add_argument("--epochs", type=_count, default=10)
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same accuracies")
+    parser.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same accuracies")
     _add_overwrite(parser)
 
 
@@ -265,7 +275,7 @@ def _add_train(commands):
     parser.add_argument("--train-split", default="train")
     parser.add_argument("--val-split", default="val", help="'none' trains without one")
     parser.add_argument("--picture-epochs", type=int, default=10, help="write a picture every so many epochs; 0: never")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_seed, default=0)
     parser.add_argument("--resume", action="store_true", help="go on with the training in the output folder")
 
 
@@ -315,9 +325,10 @@ def _add_export(commands):
     parser.add_argument("--format", choices=("savedmodel", "tflite", "onnx"), help="if the name of the output does not tell")
     parser.add_argument("--quantize", metavar="HOW", help="int8, float16 or dynamic (TFLite)")
     parser.add_argument("--calibration", metavar="SPEC", help="data set whose pictures set int8 ranges")
-    _add_image_size(parser)
+    _add_image_size(parser, "; 'any' for SavedModel and ONNX files of any size")
     parser.add_argument("--batch-size", type=_count, default=1, help="of a TFLite file; the others take any")
     parser.add_argument("--raw", action="store_true", help="answer logits")
+    parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
     parser.add_argument("--weights", help="with a model name: which weights")
     _add_overwrite(parser)
 
@@ -363,8 +374,8 @@ def _add_data(parser):
     parser.add_argument("--data", required=True, metavar="SPEC", help="shapes, masks:DIR or coco:DIR")
 
 
-def _add_image_size(parser):
-    parser.add_argument("--image-size", metavar="N|HxW", help="size of the pictures, such as 256 or 192x256")
+def _add_image_size(parser, more=""):
+    parser.add_argument("--image-size", metavar="N|HxW", help=f"size of the pictures, such as 256 or 192x256{more}")
 
 
 def _add_overwrite(parser):
@@ -375,6 +386,13 @@ def _count(text):
     """A whole number from 1."""
     if not (text.isascii() and text.isdigit() and int(text)):
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1")
+    return int(text)
+
+
+def _seed(text):
+    """A whole number from 0 to 2^32 - 1, which NumPy, Keras and TensorFlow all take."""
+    if not (text.isascii() and text.isdigit() and int(text) < 2**32):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 to {2**32 - 1}")
     return int(text)
 
 

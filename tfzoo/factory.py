@@ -13,7 +13,8 @@ def create_model(name: str, num_classes: int | None = None, weights=None, class_
     Args:
         name: one of ``list_models()``.
         num_classes: number of classes; may be left out where ``class_names`` or ``weights`` tell it.
-        weights: None (random), "imagenet" (backbone), or the path of a ``.keras`` or ``.weights.h5`` file.
+        weights: None (random), "imagenet" (backbone), or the path of a ``.keras`` or ``.weights.h5`` file. A ``.keras`` file
+            brings its options, classes and normalisation along.
         class_names: their names, in label order.
         **options: the architecture's own: see its class.
 
@@ -25,16 +26,22 @@ def create_model(name: str, num_classes: int | None = None, weights=None, class_
         MissingInputError: the weights' file is not there, or cannot be downloaded.
     """
     entry = find_entry(name)
+    stored = weight_files.load_model(weights) if str(weights).endswith(".keras") else None
     if num_classes is None and class_names is not None:
         num_classes = len(class_names)
-    if num_classes is None and weights is not None:
-        class_names = weight_files.stored_class_names(name, entry, weights)
-        num_classes = class_names and len(class_names)
+    if num_classes is None and stored is not None:
+        num_classes, class_names = stored.num_classes, stored.class_names
     if num_classes is None:
         raise InputError(f"Model '{name}' needs to know its classes: give num_classes or class_names.")
-    options = {**weight_files.input_transform(entry, weights), **options}
+    if stored is not None:
+        weight_files.check_architecture(stored, entry, weights)
+        options = {**weight_files.stored_options(stored, entry), **options}
+    elif weights is not None:
+        options = {**weight_files.input_transform(entry, weights), **options}
     model = _build(name, entry, num_classes, class_names, options)
-    if weights is not None:
+    if stored is not None:
+        weight_files.copy(stored, model, weights)
+    elif weights is not None:
         weight_files.load(model, name, entry, weights)
     return model
 
@@ -46,7 +53,7 @@ def _build(name, entry, num_classes, class_names, options):
         if option in entry.options or option not in allowed:
             raise InputError(
                 f"Model '{name}' has no option '{option}': it has {', '.join(sorted(allowed - set(entry.options)))}."
-                f"{nearest(option, allowed)}"
+                f"{nearest(option, allowed - set(entry.options))}"
             )
     try:
         return builder(num_classes, class_names=class_names, name=name, **entry.options, **options)
@@ -54,7 +61,8 @@ def _build(name, entry, num_classes, class_names, options):
         raise
     except (TypeError, ValueError) as error:  # a value that no layer takes, such as a dropout of 3
         reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"Model '{name}' cannot be built with {options}: {reason}") from error
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        raise InputError(f"Model '{name}' cannot be built with {given} ({reason}): correct these options.") from error
 
 
 def _option_names(builder) -> set[str]:

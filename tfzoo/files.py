@@ -11,18 +11,24 @@ def claim_folder(path, allow_existing=False) -> pathlib.Path:
     if path.exists() and not path.is_dir():
         raise OutputExistsError(f"{path} is a file, not a folder: choose another output.")
     if not allow_existing and path.is_dir() and any(path.iterdir()):
-        raise OutputExistsError(f"Folder {path} exists and is not empty: choose another one, or say so that it may be written to.")
+        raise OutputExistsError(f"Folder {path} exists and is not empty: choose another output, or empty it first.")
     _make(path)
     return path
 
 
 def claim_file(path, allow_existing=False) -> pathlib.Path:
-    """Makes the folder of a file to be written; a file (or folder) that exists is refused, unless ``allow_existing``."""
+    """Makes the folder of a file to be written; a file that exists is refused, unless ``allow_existing``."""
     path = pathlib.Path(path)
     if path.exists() and not allow_existing:
         raise OutputExistsError(f"{path} exists: choose another name, or allow it to be replaced with --overwrite.")
     _make(path.parent)
     return path
+
+
+def size_on_disk(path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    path = pathlib.Path(path)
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
 
 
 def _make(folder):

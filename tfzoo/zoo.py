@@ -16,7 +16,6 @@ class Entry:
         paper: first author and year.
         options: what this name fixes of the class's arguments.
         weights: names that ``create_model(weights=...)`` takes, beside paths.
-        minimum_size: smallest height and width in pixels.
     """
 
     builder: str
@@ -24,7 +23,6 @@ class Entry:
     paper: str
     options: dict = dataclasses.field(default_factory=dict)
     weights: tuple[str, ...] = ()
-    minimum_size: int = 32
 
     def build_class(self):
         """Imports and returns the class (this imports Keras)."""

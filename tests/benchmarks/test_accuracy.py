@@ -20,6 +20,9 @@ class Oracle:
         self._truth = (dataset.read(i)["segmentation_masks"][..., 0] for i in range(len(dataset)))
         self._size, self._spoil = size, spoil
 
+    def require_answer(self):
+        pass
+
     def predict(self, images):
         truth = [next(self._truth) for _ in images]
         return {"labels": [self._spoil(resize_labels(t, self._size) if self._size else t) for t in truth]}

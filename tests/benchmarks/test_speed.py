@@ -17,6 +17,7 @@ def test_artifacts_are_timed_in_turn_and_written_down(small_unet, tmp_path):
         assert 0 < t.low <= t.median <= t.high and t.runs == 4 and t.batch_size == 2 and t.image_size == (64, 96)
     speed.save(timings, tmp_path)
     assert len(json.loads((tmp_path / "speed.json").read_text())) == 2
+    assert timings[0].threads is None and timings[1].threads == 1
     assert "| unet.onnx | onnx |" in (tmp_path / "speed.md").read_text()
     assert (tmp_path / "speed.png").stat().st_size > 1000
 

@@ -61,11 +61,7 @@ def test_logits_of_batches_agree(segmenters, pictures, tmp_path, name, suffix, b
 @pytest.mark.parametrize("path", ["model.onnx", "saved"])
 def test_files_of_any_size_take_odd_sizes(segmenters, tmp_path, name, path):
     model = segmenters[name]
-    kept, model.image_size = model.image_size, None
-    try:
-        report = export(model, tmp_path / path)
-    finally:
-        model.image_size = kept
+    report = export(model, tmp_path / path, image_size="any")
     assert report.image_size is None and report.batch_size is None
     images = np.random.default_rng(0).integers(0, 256, (2, 75, 61, 3), dtype=np.uint8)
     answer, expected = load(tmp_path / path).predict(images), model.predict(images, verbose=0)
@@ -73,8 +69,11 @@ def test_files_of_any_size_take_odd_sizes(segmenters, tmp_path, name, path):
 
 
 def test_only_builtin_operators(exported):
-    builtin = {"CONV_2D", "TRANSPOSE_CONV", "MAX_POOL_2D", "CONCATENATION", "SOFTMAX", "ARG_MAX", "REDUCE_MAX"}
-    assert builtin <= set(exported["float32"][1].operators)
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    operators = set(exported["float32"][1].operators)
+    assert {"CONV_2D", "TRANSPOSE_CONV", "MAX_POOL_2D", "CONCATENATION", "SOFTMAX", "ARG_MAX", "REDUCE_MAX"} <= operators
+    assert operators <= set(vars(BuiltinOperator)) - {"CUSTOM"}
     assert {"Conv", "ConvTranspose", "MaxPool", "Softmax", "ArgMax"} <= set(exported["onnx"][1].operators)
     assert {"Conv2D", "MaxPool"} <= set(exported["savedmodel"][1].operators)
 
@@ -162,6 +161,8 @@ def test_int8_without_calibration_is_noted(small_unet, tmp_path):
         ({"image_size": "0x4"}, "is not a size"),
         ({"format": "tflit"}, "Did you mean 'tflite'"),
         ({"format": "tflite"}, "ends in .tflite"),
+        ({"path": "model.keras"}, "tells no format"),
+        ({"path": "model.tflite", "image_size": "any"}, "pictures of one size"),
         ({"format": "savedmodel"}, "neither .tflite nor .onnx"),
         ({"quantization": "int4", "path": "model.tflite"}, "Quantization 'int4' is not known"),
         ({"quantization": "int8"}, "is for TFLite files"),

@@ -85,7 +85,7 @@ def test_unknown_data_set(wrong, tmp_path):
 def test_checkpoint_of_another_model(wrong, folder, small_unet, tmp_path):
     sentence = wrong("train", "fcn8s_vgg16", "--data", f"masks:{folder}", "--output", tmp_path / "out", "--weights", small_unet[1],
                      "--option", "width_multiplier=0.125")  # fmt: skip
-    assert "holds a UNet" in sentence
+    assert "(UNet), not a FCN" in sentence
 
 
 def test_checkpoint_of_another_class_count(wrong, folder, small_unet, tmp_path):
@@ -130,6 +130,32 @@ def test_artifacts_that_are_none(wrong, tmp_path):
 def test_evaluation_on_data_of_other_classes(wrong, small_unet, folder):
     (folder / "classes.txt").write_text("a\nb\nc\nd\ne")
     assert "evaluate it on data of its own classes" in wrong("evaluate", small_unet[1], "--data", f"masks:{folder}")
+
+
+def test_predictions_never_replace_the_pictures(wrong, small_unet, tmp_path):
+    Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.zeros((10, 10, 3), np.uint8)).save(tmp_path / "small.png")
+    before = (tmp_path / "a.png").read_bytes()
+    assert "would be overwritten" in wrong("predict", small_unet[1], tmp_path / "a.png", "--output", tmp_path, "--overwrite")
+    error = wrong("predict", small_unet[1], tmp_path / "a.png", tmp_path / "small.png", "--output", tmp_path / "out")
+    assert "small.png is 10x10" in error and not list((tmp_path / "out").iterdir())
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_export_replaces_nothing_but_an_older_export(wrong, small_unet, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("kept")
+    (tmp_path / "model.onnx.json").write_text("kept")
+    for output in ("folder", "model.keras", "model.tfilte"):
+        wrong("export", small_unet[1], "--output", tmp_path / output, "--overwrite")
+    wrong("export", small_unet[1], "--output", tmp_path / "model.onnx")
+    assert (tmp_path / "folder" / "notes.txt").read_text() == (tmp_path / "model.onnx.json").read_text() == "kept"
+    assert "There is no model 'unett'" in wrong("export", "unett", "--weights", small_unet[1], "--output", tmp_path / "m.onnx")
+
+
+def test_raw_files_are_not_evaluated_by_mistake(wrong, small_unet, tmp_path):
+    assert main(["export", str(small_unet[1]), "--output", str(tmp_path / "raw.onnx"), "--raw"]) == 0
+    assert "answers logits" in wrong("evaluate", tmp_path / "raw.onnx", "--data", "shapes")
 
 
 def test_models_lists_names(capsys):
@@ -202,7 +228,9 @@ def test_ctrl_c_in_a_training_leaves_a_checkpoint(folder, tmp_path):
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and "--resume" in error and "Traceback" not in error
     assert json.loads((tmp_path / "run" / "state.json").read_text())["epochs"] >= 1
-    assert main([*map(str, train_arguments(folder, tmp_path / "run")), "--epochs", "3", "--resume"]) == 0
+    seen = json.loads((tmp_path / "run" / "state.json").read_text())["epochs"]
+    assert main([*map(str, train_arguments(folder, tmp_path / "run")), "--epochs", str(seen + 1), "--resume"]) == 0
+    assert json.loads((tmp_path / "run" / "state.json").read_text())["epochs"] == seen + 1
 
 
 def test_a_served_version_is_evaluated_like_any_artifact(small_unet, folder, tmp_path):

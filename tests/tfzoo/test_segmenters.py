@@ -140,6 +140,13 @@ def test_mixed_precision_trains_and_deploys_in_float32(name, pictures):
 
 
 @every_segmenter
+def test_mixed_float16_scales_its_loss(name, pictures):
+    model = small(name, dtype="mixed_float16")
+    model.compile("adam")
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+@every_segmenter
 def test_all_ignored_pixels_give_a_finite_loss(name, pictures):
     model = small(name)
     model.compile("adam")
@@ -199,8 +206,10 @@ def test_valid_unet_answers_at_the_pictures_size(pictures):
         ("unet", {"num_classes": 3, "widht_multiplier": 1}, "Did you mean 'width_multiplier'"),
         ("fcn8s_vgg16", {"num_classes": 3, "stride": 16}, "no option 'stride'"),
         ("unett", {"num_classes": 3}, "Did you mean 'unet'"),
-        ("unet", {"num_classes": 3, "width_multiplier": 0}, "it must be above 0"),
-        ("unet", {"num_classes": 3, "width_multiplier": "wide"}, "cannot be built with"),
+        ("unet", {"num_classes": 3, "width_multiplier": 0}, "it must be a number above 0"),
+        ("unet", {"num_classes": 3, "width_multiplier": "wide"}, "it must be a number above 0"),
+        ("unet", {"num_classes": 3, "batch_norm": "no"}, "must be True or False"),
+        ("unet", {"num_classes": 3, "depth": "four"}, "cannot be built with"),
         ("unet", {"num_classes": 3, "dropout": 3}, "cannot be built with"),
         ("fcn8s_vgg16", {"num_classes": 3, "weights": "imagnet"}, "published ones are 'imagenet'"),
     ],

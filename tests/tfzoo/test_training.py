@@ -12,7 +12,7 @@ from tfzoo.errors import InputError, MissingInputError, OutputExistsError
 from tfzoo.training import Recipe, train
 
 OPTIONS = {"width_multiplier": 0.0625, "depth": 2, "dropout": 0.0}
-RECIPE = {"batch_size": 4, "image_size": (64, 96), "flip": None, "picture_epochs": 2}
+RECIPE = {"batch_size": 4, "image_size": (64, 96), "picture_epochs": 2}
 
 
 def run(masks_folder, output, epochs=2, **arguments):
@@ -78,6 +78,25 @@ def test_an_output_that_holds_something_is_refused(finished, masks_folder):
     with pytest.raises(OutputExistsError, match="not empty"):
         run(masks_folder, finished)
     assert (finished / "best.keras").read_bytes() == before
+
+
+def test_resuming_keeps_options_normalisation_and_splits(masks_folder, tmp_path):
+    wide = {"image_std": (1.0, 1.0, 1.0)}
+    spec = f"masks:{masks_folder}"
+    train("unet", spec, tmp_path / "run", Recipe(epochs=1, **RECIPE), options=OPTIONS | wide, splits=("val", None), verbose=0)
+    train("unet", spec, tmp_path / "run", Recipe(epochs=2), resume=True, verbose=0)
+    model = tfzoo.load_model(tmp_path / "run" / "last.keras")
+    assert model.image_std == (1, 1, 1) and model.image_size == (64, 96) and model.options["depth"] == 2
+    settings = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert settings["splits"] == ["val", None] and settings["recipe"]["epochs"] == 2
+
+
+def test_options_that_train_sets_itself_and_tiny_pictures_are_refused(masks_folder, tmp_path):
+    with pytest.raises(InputError, match="is set by --image-size"):
+        train("unet", f"masks:{masks_folder}", tmp_path / "run", options={"image_size": 64})
+    with pytest.raises(InputError, match="at least 32x32"):
+        run(masks_folder, tmp_path / "run", recipe={"image_size": (16, 16)})
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_to_resume_and_another_model_are_refused(finished, masks_folder, tmp_path):

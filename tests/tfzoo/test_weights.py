@@ -26,7 +26,7 @@ def test_a_weights_file_starts_another_training(small_unet, pictures, tmp_path):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("fcn8s_vgg16", {"num_classes": 5, "width_multiplier": 0.125}, "holds a UNet, not a FCN"),
+        ("fcn8s_vgg16", {"num_classes": 5, "width_multiplier": 0.125}, r"holds the model 'unet' \(UNet\), not a FCN"),
         ("unet", {"num_classes": 4, "width_multiplier": 0.125, "depth": 2}, "was trained for 5 classes, not 4"),
         ("unet", {"num_classes": 5, "width_multiplier": 0.125, "depth": 3}, "was built with depth=2"),
     ],
@@ -34,6 +34,17 @@ def test_a_weights_file_starts_another_training(small_unet, pictures, tmp_path):
 def test_checkpoint_of_another_model_is_refused(small_unet, name, options, message):
     with pytest.raises(InputError, match=message):
         tfzoo.create_model(name, weights=str(small_unet[1]), **options)
+
+
+def test_a_keras_file_brings_its_options_along(small_unet):
+    again = tfzoo.create_model("unet", weights=str(small_unet[1]))
+    assert again.get_config() == small_unet[0].get_config()
+
+
+def test_fcn8s_is_no_fcn32s(tmp_path):
+    tfzoo.create_model("fcn32s_vgg16", num_classes=2, width_multiplier=0.0625).save(tmp_path / "m.keras")
+    with pytest.raises(InputError, match="not a FCN of stride 8"):
+        tfzoo.create_model("fcn8s_vgg16", weights=str(tmp_path / "m.keras"))
 
 
 def test_missing_and_foreign_files_are_refused(tmp_path):

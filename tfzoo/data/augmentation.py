@@ -62,19 +62,20 @@ def _shrink(image, labels, size, factor, rng):
     return picture, label_map
 
 
-def batch_layers(augmentation: Augmentation, seed: int):
+def batch_layers(augmentation: Augmentation, seed: int, first_epoch: int = 0):
     """Returns Keras's layers for flips and colour, to be applied in turn to {"images", "segmentation_masks"} batches.
 
     Args:
-        seed: each layer draws from its own stream of it.
+        seed, first_epoch: each layer draws from its own stream of them.
     """
     import keras
 
+    seeds = [int(part) for part in np.random.SeedSequence([seed, first_epoch]).generate_state(3) >> 1]  # Keras takes int32
     layers = []
     if augmentation.flip:
-        layers.append(keras.layers.RandomFlip(augmentation.flip, seed=seed, dtype="float32"))
-    if augmentation.brightness:
-        layers.append(keras.layers.RandomBrightness(augmentation.brightness, value_range=(0, 255), seed=seed + 1, dtype="float32"))
-    if augmentation.contrast:
-        layers.append(keras.layers.RandomContrast(augmentation.contrast, value_range=(0, 255), seed=seed + 2, dtype="float32"))
+        layers.append(keras.layers.RandomFlip(augmentation.flip, seed=seeds[0], dtype="float32"))
+    for name, layer, seed in (("brightness", "RandomBrightness", seeds[1]), ("contrast", "RandomContrast", seeds[2])):
+        strength = getattr(augmentation, name)
+        if strength:
+            layers.append(getattr(keras.layers, layer)(strength, value_range=(0, 255), seed=seed, dtype="float32"))
     return layers

@@ -12,6 +12,7 @@ import io
 import pathlib
 
 import numpy as np
+from pycocotools import mask as mask_utils
 
 from tfzoo.data.dataset import Dataset
 from tfzoo.data.images import read_image
@@ -86,17 +87,30 @@ class Coco(Dataset):
                     f"{self._path}: annotation {annotation['id']} is of category {annotation['category_id']}, which is not "
                     "listed: add the category or take the annotation out."
                 )
+            if len(annotation.get("bbox", ())) != 4:
+                raise InputError(f"{self._path}: annotation {annotation['id']} has no box of four numbers ('bbox'): add it.")
             if self.task in ("semantic", "instance") and not annotation.get("segmentation"):
                 raise InputError(
                     f"{self._path}: annotation {annotation['id']} has no mask ('segmentation'), which the task '{self.task}' "
                     "needs: add it, or read the data for the task 'detection'."
                 )
 
-    def _class_mask(self, annotations, size):
-        from pycocotools import mask as mask_utils
+    def _run_lengths(self, annotation, size):
+        """A mask as pycocotools' run lengths, whatever form it has in the file."""
+        try:
+            runs = self.coco.annToRLE(annotation)
+        except Exception as error:  # pycocotools raises plain Exceptions
+            raise self._bad_mask(annotation, error) from None
+        if tuple(runs["size"]) != tuple(size):
+            raise self._bad_mask(annotation, f"it is {runs['size'][1]}x{runs['size'][0]}, its picture {size[1]}x{size[0]}")
+        return runs
 
+    def _bad_mask(self, annotation, reason):
+        return InputError(f"{self._path}: the mask of annotation {annotation['id']} cannot be read ({reason}): correct it.")
+
+    def _class_mask(self, annotations, size):
         classes = np.zeros((*size, 1), np.uint8)
-        objects = [(self._label_of[a["category_id"]] + 1, self.coco.annToRLE(a)) for a in annotations]
+        objects = [(self._label_of[a["category_id"]] + 1, self._run_lengths(a, size)) for a in annotations]
         for label, runs in sorted(objects, key=lambda pair: -int(mask_utils.area(pair[1]))):
             classes[mask_utils.decode(runs) > 0] = label
         return classes
@@ -112,7 +126,9 @@ class Coco(Dataset):
             }
         }
         if self.task == "instance":
-            sample["instance_masks"] = np.array([self.coco.annToMask(a) for a in annotations], np.uint8).reshape(-1, *size)
+            sample["instance_masks"] = np.array(
+                [mask_utils.decode(self._run_lengths(a, size)) for a in annotations], np.uint8
+            ).reshape(-1, *size)
         if self.task == "keypoint":
             points = [a.get("keypoints") or [0] * 3 * len(self.keypoint_names) for a in annotations]
             sample["keypoints"] = np.array(points, np.float32).reshape(-1, len(self.keypoint_names), 3)
@@ -144,6 +160,11 @@ def _load(path):
 
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints its loading times
-            return COCO(str(path))
+            coco = COCO(str(path))
+        for records, keys in ((coco.imgs, ("file_name", "height", "width")), (coco.cats, ("name",))):
+            for record in records.values():
+                for key in keys:
+                    record[key]  # a KeyError names what is missing
+        return coco
     except (ValueError, KeyError, TypeError, AssertionError) as error:  # JSON and encoding errors are ValueErrors
         raise InputError(f"{path} is not a COCO annotation file ({type(error).__name__}: {error}): export it again.") from None

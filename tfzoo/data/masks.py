@@ -18,7 +18,7 @@ class Masks(Dataset):
 
     def __init__(self, spec: str, folder: str, split: str, task: str | None = None):
         root = existing_folder(folder, "It should hold images/, labels/, classes.txt and a list such as train.txt.")
-        super().__init__(spec, split, task, read_lines(root / "classes.txt", "one class name a line"))
+        super().__init__(spec, split, task, read_class_names(root / "classes.txt"))
         self._images = find_images(root / "images")
         self._labels = find_images(root / "labels")
         self._names = self._read_split(root, split)
@@ -72,7 +72,24 @@ def find_images(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     """Returns the pictures of a folder, by name without suffix."""
     if not folder.is_dir():
         raise MissingInputError(f"There is no folder {folder}: a data set of masks has its pictures in images/ and labels/.")
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+    files = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            if path.stem in files:
+                raise InputError(f"{folder} holds both {files[path.stem].name} and {path.name}: keep one of them.")
+            files[path.stem] = path
+    return files
+
+
+def read_class_names(path: pathlib.Path) -> list[str]:
+    """Returns the lines of classes.txt; a class twice, or an empty line between classes, would shift labels: an InputError."""
+    names = read_lines(path, "one class name a line")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"File {path} names the class '{twice}' twice: give each class a name of its own.")
+    if "" in (line.strip() for line in path.read_text(encoding="utf-8-sig").strip().splitlines()):
+        raise InputError(f"File {path} has an empty line between classes, which would shift the labels: take it out.")
+    return names
 
 
 def read_lines(path: pathlib.Path, what: str) -> list[str]:

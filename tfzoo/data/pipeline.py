@@ -1,6 +1,7 @@
 """From a data set's ``read`` to tf.data: names are shuffled, not pictures; reading and resizing run in parallel.
 
-Everything random is decided by (seed, epoch, index), so the order in which parallel reads finish changes nothing.
+Order, scale and place are decided by (seed, epoch, index), so the order in which parallel reads finish changes nothing. Flips and
+colour are drawn by Keras's layers, batch after batch, from one stream for each layer that starts anew when a training is resumed.
 """
 
 import itertools
@@ -89,7 +90,7 @@ def batches(
 
     data = _visits(dataset, training, seed, first_epoch).map(load, num_parallel_calls=tf.data.AUTOTUNE)
     data = data.batch(batch_size)
-    layers = batch_layers(augmentation, seed=1000 * first_epoch + seed)
+    layers = batch_layers(augmentation, seed, first_epoch)
     if layers:
         # Not in parallel: the layers draw from one stream each, so the order of the batches decides what they draw.
         data = data.map(lambda images, labels: _apply(layers, images, labels))

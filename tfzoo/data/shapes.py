@@ -64,7 +64,7 @@ def draw(rng: np.random.Generator, size: tuple[int, int]):
     canvas = _texture(rng, size, background, rng.uniform(10, 35))
     _clutter(rng, canvas)
     objects = []
-    for _ in range(rng.integers(1, 6)):
+    for _ in range(rng.integers(1, 5)):
         label = int(rng.integers(len(CLASSES)))
         outline, corners = _outline(rng, CLASSES[label], size)
         mask = _fill(outline, size)
@@ -115,7 +115,7 @@ def _clutter(rng, canvas):
 def _outline(rng, name, size):
     """A polygon [P, 2] of x, y and its corners [5, 3]."""
     height, width = size
-    radius = rng.uniform(0.12, 0.30) * min(size)
+    radius = rng.uniform(0.16, 0.32) * min(size)
     centre = np.array([rng.uniform(0.1, 0.9) * width, rng.uniform(0.1, 0.9) * height])
     if name == "rectangle":
         half = np.array([1.0, rng.uniform(0.4, 1.0)])

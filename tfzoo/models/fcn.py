@@ -9,7 +9,7 @@ from tfzoo.backbones.vgg import convolution, vgg16_features
 from tfzoo.errors import InputError
 from tfzoo.layers.cropping import CropLike
 from tfzoo.layers.upsampling import upsample_bilinear
-from tfzoo.models.segmenter import Segmenter
+from tfzoo.models.segmenter import Segmenter, check_options
 
 
 @keras.saving.register_keras_serializable("tfzoo")
@@ -29,6 +29,7 @@ class FCN(Segmenter):
     """
 
     def __init__(self, num_classes, stride=8, width_multiplier=1.0, batch_norm=False, dropout=0.5, **kwargs):
+        check_options(width_multiplier, batch_norm)
         if stride not in (8, 16, 32):
             raise InputError(f"stride is {stride}: it must be 8, 16 or 32.")
         super().__init__(

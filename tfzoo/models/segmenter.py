@@ -1,6 +1,7 @@
 """What every semantic segmenter is: a Keras model of logits, whose ``predict`` gives the deployed answer."""
 
 import contextlib
+import numbers
 
 import keras
 from keras import ops
@@ -16,7 +17,7 @@ MAX_CLASSES = 255  # label maps are uint8 and 255 means ignore
 class Segmenter(keras.Model):
     """Base of the segmentation architectures.
 
-    A subclass builds its functional graph in ``build_network(pixels)`` from what it stored in ``self.options``.
+    A subclass builds its functional graph in ``build_network``, which gets normalised pixels and the architecture's options.
     ``model(images)`` takes [B, H, W, 3], RGB, 0 to 255, any size from 32x32, and returns logits [B, H, W, C].
 
     Args:
@@ -45,16 +46,15 @@ class Segmenter(keras.Model):
         **options,
     ):
         check_classes(num_classes, class_names)
-        if not options.get("width_multiplier", 1) > 0:
-            raise InputError(f"width_multiplier is {options['width_multiplier']}: it must be above 0.")
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         with policy_scope(policy):
             images = keras.Input((None, None, 3), name="images", dtype="float32")
             pixels = ImageNormalization(image_mean, image_std, name="normalization")(images)
             features = self.build_network(pixels, num_classes, **options)
             logits = keras.layers.Activation("linear", dtype="float32", name="logits")(features)
-        super().__init__(inputs=images, outputs=logits, name=name)
-        self.num_classes = num_classes
+            super().__init__(inputs=images, outputs=logits, name=name)
+        self.autocast = False  # pictures reach the normalisation as they are, whatever the policy
+        self.num_classes = int(num_classes)
         self.class_names = list(class_names or (f"class_{i}" for i in range(num_classes)))
         self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
         self.image_size = image_size and tuple(image_size)
@@ -152,10 +152,18 @@ def check_images(shape):
 
 def check_classes(num_classes, class_names):
     """Raises an InputError unless there are 2 to 255 classes and as many names."""
-    if not isinstance(num_classes, int) or not 2 <= num_classes <= MAX_CLASSES:
+    if not isinstance(num_classes, numbers.Integral) or not 2 <= num_classes <= MAX_CLASSES:
         raise InputError(f"num_classes is {num_classes!r}: it must be a whole number from 2 to {MAX_CLASSES}.")
     if class_names is not None and len(class_names) != num_classes:
         raise InputError(f"num_classes is {num_classes}, but there are {len(class_names)} class names: they must be as many.")
+
+
+def check_options(width_multiplier, batch_norm):
+    """Raises an InputError unless the width is above 0 and ``batch_norm`` is True or False."""
+    if not (isinstance(width_multiplier, numbers.Real) and width_multiplier > 0):
+        raise InputError(f"width_multiplier is {width_multiplier!r}: it must be a number above 0.")
+    if not isinstance(batch_norm, bool):
+        raise InputError(f"batch_norm is {batch_norm!r}: it must be True or False.")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import keras
 from tfzoo.errors import InputError
 from tfzoo.layers.cropping import CropLike
 from tfzoo.layers.padding import OverlapTilePadding
-from tfzoo.models.segmenter import Segmenter
+from tfzoo.models.segmenter import Segmenter, check_options
 
 
 @keras.saving.register_keras_serializable("tfzoo")
@@ -26,6 +26,7 @@ class UNet(Segmenter):
     """
 
     def __init__(self, num_classes, width_multiplier=1.0, depth=4, padding="same", batch_norm=True, dropout=0.5, **kwargs):
+        check_options(width_multiplier, batch_norm)
         if padding not in ("same", "valid"):
             raise InputError(f"padding is '{padding}': it must be 'same' or 'valid'.")
         if depth < 1:

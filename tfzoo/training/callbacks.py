@@ -41,6 +41,7 @@ class Checkpoints(keras.callbacks.Callback):
             self.state |= {"best": value, "best_epoch": epoch + 1}
             _replace(self._deployable().save, self.folder / BEST)
         self._save_last(epoch + 1)
+        self.current_epoch = epoch + 1  # this one is done, even if what follows is interrupted
 
     def save_interrupted(self):
         """Keeps what the epoch that was cut short has learned; resuming repeats that epoch."""

@@ -15,6 +15,7 @@ from tfzoo.factory import create_model
 from tfzoo.files import claim_folder
 from tfzoo.losses import PixelCrossEntropy
 from tfzoo.losses.cross_entropy import median_frequency_weights
+from tfzoo.models.segmenter import check_images
 from tfzoo.training.callbacks import BEST, LAST, Checkpoints, Pictures, read_state
 from tfzoo.training.recipe import Recipe
 from tfzoo.weights import load_model
@@ -40,7 +41,8 @@ def train(
         model_name: one of ``list_models("semantic")``.
         data: data set spec.
         output: folder; it must not hold anything yet, unless ``resume``.
-        recipe: settings; None takes the defaults. Resuming takes the settings that the training began with, but for ``epochs``.
+        recipe: settings; None takes the defaults. Resuming takes the settings, options and splits that the training began
+            with, but for ``epochs``.
         weights: as in ``create_model``.
         options: the model's own options.
         splits: names of the training and the validation split; None for the latter trains without one.
@@ -54,25 +56,30 @@ def train(
     """
     recipe, options, output = recipe or Recipe(), dict(options or {}), pathlib.Path(output)
     task = find_entry(model_name).task
+    _check_options(options)
     if resume:
-        recipe, options = _stored_settings(output, model_name, data, recipe)
+        recipe, options, splits = _stored_settings(output, model_name, data, recipe)
     training_data = load_dataset(data, splits[0], task)
     validation_data = load_dataset(data, splits[1], task) if splits[1] else None
-    claim_folder(output, allow_existing=resume)
-    state = read_state(output)
     size = parse_size(recipe.image_size) or training_data.read(0)["images"].shape[:2]
+    check_images((1, *size, 3))
 
+    state = read_state(output)
     keras.utils.set_random_seed(recipe.seed)
     batches = training_data.batches(
         recipe.batch_size, size, training=True, seed=recipe.seed, first_epoch=state["epochs"], augmentation=recipe.augmentation()
     )
-    model = create_model(
-        model_name, class_names=training_data.class_names, weights=weights, image_size=size, dtype=recipe.precision, **options
-    )
+    stored = _open_last(output / LAST, training_data) if resume else None
+    if stored is not None:
+        model = type(stored).from_config(stored.get_config())
+    else:
+        given = {"class_names": training_data.class_names, "image_size": size, "dtype": recipe.precision}
+        model = create_model(model_name, weights=weights, **given, **options)
     model.compile(recipe.optimizer(steps=recipe.epochs * len(batches)), loss=_loss(recipe, training_data))
-    if resume:
-        _restore(model, output / LAST)
-    _write_settings(output, model_name, data, recipe, options)
+    if stored is not None:
+        _restore(model, stored)
+    claim_folder(output, allow_existing=resume)
+    _write_settings(output, model_name, data, splits, recipe, options)
     checkpoints = Checkpoints(output)
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2  # a line an epoch in a log file
@@ -117,25 +124,34 @@ def _pictures(recipe, dataset, output, size):
     return [Pictures(dataset, output / "pictures", recipe.picture_epochs, size)]
 
 
-def _restore(model, path):
-    """Puts the weights and the optimizer's state of a saved training into a model that is compiled alike."""
+def _check_options(options):
+    for option, flag in (("image_size", "--image-size"), ("dtype", "--precision"), ("class_names", "the data"), ("name", "MODEL")):
+        if option in options:
+            raise InputError(f"The option '{option}' is set by {flag}: leave it out of the model's options.")
+
+
+def _open_last(path, dataset):
     stored = load_model(path)
-    if type(stored) is not type(model) or stored.class_names != model.class_names:
-        raise InputError(
-            f"{path} is a {type(stored).__name__} for {', '.join(stored.class_names)}: resume it with the same model and data."
-        )
+    if stored.class_names != dataset.class_names:
+        raise InputError(f"{path} is for the classes {', '.join(stored.class_names)}: resume it with the same data.")
+    return stored
+
+
+def _restore(model, stored):
+    """Puts the weights and the optimizer's state of a saved training into a model that is compiled alike."""
     model.set_weights(stored.get_weights())
     model.optimizer.build(model.trainable_variables)
     for variable, value in zip(model.optimizer.variables, stored.optimizer.variables, strict=True):
         variable.assign(value)
 
 
-def _write_settings(output, model_name, data, recipe, options):
+def _write_settings(output, model_name, data, splits, recipe, options):
     from tfzoo import __version__
 
     settings = {
         "model": model_name,
         "data": data,
+        "splits": splits,
         "options": options,
         "recipe": dataclasses.asdict(recipe),
         "versions": {"tfzoo": __version__, "keras": keras.__version__},
@@ -153,4 +169,4 @@ def _stored_settings(output, model_name, data, recipe):
     for what, given in (("model", model_name), ("data", data)):
         if stored[what] != given:
             raise InputError(f"The training in {output} has {what} '{stored[what]}', not '{given}': resume it with the same one.")
-    return dataclasses.replace(Recipe(**stored["recipe"]), epochs=recipe.epochs), stored["options"]
+    return dataclasses.replace(Recipe(**stored["recipe"]), epochs=recipe.epochs), stored["options"], tuple(stored["splits"])

@@ -1,5 +1,5 @@
 """Where weights come from, and whether they fit."""
 
-from tfzoo.weights.files import input_transform, load, load_model, stored_class_names
+from tfzoo.weights.files import check_architecture, copy, input_transform, load, load_model, stored_options
 
-__all__ = ["input_transform", "load", "load_model", "stored_class_names"]
+__all__ = ["check_architecture", "copy", "input_transform", "load", "load_model", "stored_options"]

@@ -5,7 +5,7 @@ import pathlib
 
 from tfzoo.errors import InputError, MissingInputError
 
-SUFFIXES = (".keras", ".h5")
+SUFFIXES = (".h5",)
 
 
 def load_model(path):
@@ -43,11 +43,22 @@ def register_all():
         importlib.import_module(entry.builder.partition(":")[0])
 
 
-def stored_class_names(name, entry, weights):
-    """Returns the class names that ``weights`` bring along, or None."""
-    if str(weights).endswith(".keras"):
-        return load_model(weights).class_names
-    return None
+def stored_options(stored, entry) -> dict:
+    """Returns the options that a stored model was built with, but for those that the name in the zoo fixes."""
+    config = stored.get_config()
+    left_out = {"num_classes", "class_names", "name", "dtype", *entry.options}
+    return {key: value for key, value in config.items() if key not in left_out}
+
+
+def check_architecture(stored, entry, path):
+    """Raises an InputError unless the stored model is what the name in the zoo stands for."""
+    wanted = entry.build_class()
+    fixed = {key: value for key, value in entry.options.items() if stored.get_config().get(key) != value}
+    if type(stored) is not wanted or fixed:
+        raise InputError(
+            f"{path} holds the model '{stored.name}' ({type(stored).__name__}), not a {wanted.__name__}"
+            f"{''.join(f' of {key} {value}' for key, value in fixed.items())}: name the model that it was trained as."
+        )
 
 
 def input_transform(entry, weights) -> dict:
@@ -56,14 +67,11 @@ def input_transform(entry, weights) -> dict:
         from tfzoo.weights import imagenet
 
         return dict(imagenet.VGG16_TRANSFORM)
-    if str(weights).endswith(".keras"):
-        stored = load_model(weights)
-        return {"image_mean": stored.image_mean, "image_std": stored.image_std}
     return {}
 
 
 def load(model, name, entry, weights):
-    """Puts weights into a model.
+    """Puts published weights, or those of a ``.weights.h5`` file, into a model.
 
     Raises:
         InputError: the weights are unknown, or of another architecture, width or number of classes.
@@ -81,20 +89,14 @@ def load(model, name, entry, weights):
             f"Model '{name}' has no weights '{weights}': published ones are {known}; else give a .keras or .weights.h5 file."
         )
     _existing(path)
-    if path.suffix == ".keras":
-        _copy(load_model(path), model, path)
-        return
     try:
         model.load_weights(path)
     except Exception as error:
         raise InputError(f"{path} does not fit model '{name}' with {model.num_classes} classes ({_first_line(error)}).") from error
 
 
-def _copy(stored, model, path):
-    if type(stored) is not type(model):
-        raise InputError(
-            f"{path} holds a {type(stored).__name__}, not a {type(model).__name__}: name the model that it was trained as."
-        )
+def copy(stored, model, path):
+    """Copies a stored model's weights into one of the same architecture, options and number of classes; else an InputError."""
     if stored.num_classes != model.num_classes:
         raise InputError(
             f"{path} was trained for {stored.num_classes} classes, not {model.num_classes}: use data of the same classes."
