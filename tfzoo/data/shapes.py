@@ -14,7 +14,7 @@ from tfzoo.data.images import parse_size
 from tfzoo.errors import InputError, nearest
 
 CLASSES = ("circle", "rectangle", "triangle", "star")
-COUNTS = {"train": 1200, "val": 150, "test": 150}
+COUNTS = {"train": 3000, "val": 150, "test": 150}
 DEFAULT_SIZE = (128, 128)
 MAX_CORNERS = 5
 MIN_VISIBLE = 0.25  # an object of which less is left uncovered is painted, but not labelled as an instance
