@@ -30,7 +30,7 @@ EXPORTS = (
 )
 
 
-def demo(output, task="semantic", epochs=12, seed=0) -> dict:
+def demo(output, task="semantic", epochs=8, seed=0) -> dict:
     """Runs the demonstration and leaves report.html, results.json, the model and its exports in a folder.
 
     Args:

@@ -235,7 +235,7 @@ def _add_demo(commands):
     )
     parser.add_argument("--task", default="semantic", help="semantic (default)")
     parser.add_argument("--output", default="tfzoo-demo", help="folder for the report (default: tfzoo-demo)")
-    parser.add_argument("--epochs", type=_count, default=12)
+    parser.add_argument("--epochs", type=_count, default=8)
     parser.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same accuracies")
     _add_overwrite(parser)
 

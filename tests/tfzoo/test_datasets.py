@@ -79,7 +79,7 @@ def test_task_that_a_reader_lacks_is_refused(expect_sentence, tmp_path, write_ma
 # --- shapes ---
 
 
-@pytest.mark.parametrize(("split", "count"), [("train", 1200), ("val", 150), ("test", 150)])
+@pytest.mark.parametrize(("split", "count"), [("train", 3000), ("val", 150), ("test", 150)])
 def test_shapes_splits(split, count):
     assert len(load_dataset("shapes", split)) == count
 
