@@ -17,6 +17,7 @@ CLASSES = ("circle", "rectangle", "triangle", "star")
 COUNTS = {"train": 3000, "val": 150, "test": 150}
 DEFAULT_SIZE = (128, 128)
 MAX_CORNERS = 5
+MAX_COVERED = 0.35  # an object that would hide more than this of another one is left out
 MIN_VISIBLE = 0.25  # an object of which less is left uncovered is painted, but not labelled as an instance
 
 
@@ -63,15 +64,15 @@ def draw(rng: np.random.Generator, size: tuple[int, int]):
     background = rng.uniform(0, 255, 3)
     canvas = _texture(rng, size, background, rng.uniform(10, 35))
     _clutter(rng, canvas)
-    objects = []
+    objects, colours = [], [background]
     for _ in range(rng.integers(1, 5)):
         label = int(rng.integers(len(CLASSES)))
         outline, corners = _outline(rng, CLASSES[label], size)
         mask = _fill(outline, size)
-        if not mask.any():
+        if not mask.any() or any((mask & below).sum() > MAX_COVERED * below.sum() for _, below, _ in objects):
             continue
-        colour = _contrasting_colour(rng, background)
-        canvas[mask] = _texture(rng, size, colour, rng.uniform(5, 25))[mask]
+        colours.append(_contrasting_colour(rng, colours))
+        canvas[mask] = _texture(rng, size, colours[-1], rng.uniform(5, 25))[mask]
         objects.append((label, mask, corners))
     noisy = canvas + rng.normal(0, 4, canvas.shape)
     return np.clip(np.rint(noisy), 0, 255).astype(np.uint8), objects
@@ -90,10 +91,10 @@ def _texture(rng, size, colour, strength):
     return (colour + strength * pattern[..., None]).astype(np.float32)
 
 
-def _contrasting_colour(rng, background):
+def _contrasting_colour(rng, others):
     while True:
         colour = rng.uniform(0, 255, 3)
-        if np.abs(colour - background).sum() > 120:
+        if all(np.abs(colour - other).sum() > 120 for other in others):
             return colour
 
 
@@ -116,7 +117,7 @@ def _outline(rng, name, size):
     """A polygon [P, 2] of x, y and its corners [5, 3]."""
     height, width = size
     radius = rng.uniform(0.16, 0.32) * min(size)
-    centre = np.array([rng.uniform(0.1, 0.9) * width, rng.uniform(0.1, 0.9) * height])
+    centre = np.array([rng.uniform(0.2, 0.8) * width, rng.uniform(0.2, 0.8) * height])
     if name == "rectangle":
         half = np.array([1.0, rng.uniform(0.4, 1.0)])
         points = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
