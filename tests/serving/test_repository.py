@@ -168,7 +168,7 @@ def test_bad_name(model, tmp_path, name):
 def test_bad_input(model, tmp_path):
     with pytest.raises(MissingInputError):
         export_served(tmp_path / "nothing.keras", tmp_path, "m")
-    with pytest.raises(InputError, match="give one made by tfzoo.create_model"):
+    with pytest.raises(InputError, match=r"give one made by tfzoo\.create_model"):
         export_served(object(), tmp_path, "m")
     with pytest.raises(InputError, match="at least 32x32"):
         export_served(model, tmp_path, "m", image_size=16)
