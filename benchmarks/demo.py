@@ -13,6 +13,7 @@ from tfzoo.data import load_dataset
 from tfzoo.errors import InputError
 from tfzoo.export import export, load
 from tfzoo.training import Recipe, train
+from tfzoo.training.run import SETTINGS
 from tfzoo.visualization import comparison, save_image
 from tfzoo.weights import load_model
 from tfzoo.zoo import list_models
@@ -47,8 +48,7 @@ def demo(output, task="semantic", epochs=8, seed=0) -> dict:
     if task != "semantic":
         raise InputError(f"The demonstration is for the task 'semantic'; the zoo has {len(list_models(task))} models for '{task}'.")
     output = pathlib.Path(output)
-    if (output / "results.json").is_file():  # an earlier demonstration's training, which this one replaces
-        shutil.rmtree(output / "training", ignore_errors=True)
+    _remove_earlier_training(output / "training")
     print(f"1. Training a small U-Net on drawn shapes, {SIZE[0]}x{SIZE[1]}")
     recipe = Recipe(
         epochs=epochs,
@@ -84,6 +84,13 @@ def demo(output, task="semantic", epochs=8, seed=0) -> dict:
     print("\n" + format_table(results))
     print(NEXT.format(report=output / "report.html", best=best))
     return results
+
+
+def _remove_earlier_training(folder):
+    """Makes room for the training, also after a demonstration that was interrupted; anything else in the folder stays."""
+    settings = folder / SETTINGS
+    if settings.is_file() and json.loads(settings.read_text())["data"] == DATA:
+        shutil.rmtree(folder)
 
 
 NEXT = """

@@ -11,12 +11,21 @@ import pytest
 SHARED = pathlib.Path(__file__).parents[1].parent / "shared" / "data"
 
 
+def real_data(reader, name):
+    """The spec of a real data set; where it is missing, the test is skipped: it may not be distributed with the project."""
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"{name} is not at ../shared/data/{name} (it may not be distributed with the project)")
+    return f"{reader}:{SHARED / name}"
+
+
 @pytest.fixture(scope="session")
 def camvid():
-    """The spec of CamVid, where it is there."""
-    if not (SHARED / "camvid").is_dir():
-        pytest.skip("CamVid is not at ../shared/data/camvid (it may not be distributed with the project)")
-    return f"masks:{SHARED / 'camvid'}"
+    return real_data("masks", "camvid")
+
+
+@pytest.fixture(scope="session")
+def dsb2018():
+    return real_data("coco", "dsb2018")
 
 
 @pytest.fixture(scope="session")

@@ -106,7 +106,7 @@ def run_train(args):
     from tfzoo.training import Recipe, train
 
     recipe = Recipe(
-        epochs=args.epochs,
+        epochs=args.epochs or Recipe.epochs,
         batch_size=args.batch_size,
         image_size=parse_size(args.image_size),
         learning_rate=args.learning_rate,
@@ -118,6 +118,8 @@ def run_train(args):
         seed=args.seed,
     )
     splits = (args.train_split, None if args.val_split == "none" else args.val_split)
+    if args.resume and args.epochs is None:
+        recipe = None
     best = train(args.model, args.data, args.output, recipe, args.weights, dict(args.option), splits, args.resume)
     print(f"\nThe best checkpoint is {best}. Next:\n  tfzoo evaluate {best} --data {args.data} --split {splits[1] or 'SPLIT'}")
 
@@ -258,7 +260,7 @@ def _add_train(commands):
     parser.add_argument("model", metavar="MODEL", help="a name that 'tfzoo models' lists")
     _add_data(parser)
     parser.add_argument("--output", required=True, help="folder; it must be empty or new")
-    parser.add_argument("--epochs", type=_count, default=50)
+    parser.add_argument("--epochs", type=_count, help="default: 50, or what the resumed training began with")
     parser.add_argument("--batch-size", type=_count, default=8)
     _add_image_size(parser)
     parser.add_argument("--weights", help="imagenet (backbone), or a .keras or .weights.h5 file")

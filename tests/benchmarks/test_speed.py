@@ -27,6 +27,14 @@ def test_demo_of_a_task_without_models_says_so(tmp_path):
         demo.demo(tmp_path, task="detection")
 
 
+def test_demo_makes_room_for_itself_alone(tmp_path):
+    for name, data in (("demo", demo.DATA), ("mine", "masks:mine")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "training.json").write_text(json.dumps({"data": data}))
+        demo._remove_earlier_training(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
 @pytest.mark.slow
 def test_demo_leaves_a_report(tmp_path, monkeypatch):
     monkeypatch.setitem(demo.OPTIONS, "width_multiplier", 0.0625)

@@ -1,21 +1,9 @@
 """What the unit tests of the ``tfzoo`` room share."""
 
-import pathlib
-
 import pytest
 from PIL import Image
 
 from tfzoo.errors import InputError, MissingInputError
-
-SHARED = pathlib.Path(__file__).parents[2].parent / "shared" / "data"
-
-
-@pytest.fixture(scope="session")
-def dsb2018():
-    """The spec of the Data Science Bowl 2018, where it is there."""
-    if not (SHARED / "dsb2018").is_dir():
-        pytest.skip("dsb2018 is not at ../shared/data/dsb2018 (it is not distributed with the project)")
-    return f"coco:{SHARED / 'dsb2018'}"
 
 
 @pytest.fixture

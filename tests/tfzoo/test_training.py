@@ -89,6 +89,8 @@ def test_resuming_keeps_options_normalisation_and_splits(masks_folder, tmp_path)
     assert model.image_std == (1, 1, 1) and model.image_size == (64, 96) and model.options["depth"] == 2
     settings = json.loads((tmp_path / "run" / "training.json").read_text())
     assert settings["splits"] == ["val", None] and settings["recipe"]["epochs"] == 2
+    train("unet", spec, tmp_path / "run", resume=True, verbose=0)  # nothing is left to do, and no setting is lost
+    assert json.loads((tmp_path / "run" / "training.json").read_text()) == settings
 
 
 def test_options_that_train_sets_itself_and_tiny_pictures_are_refused(masks_folder, tmp_path):

@@ -42,7 +42,7 @@ def train(
         data: data set spec.
         output: folder; it must not hold anything yet, unless ``resume``.
         recipe: settings; None takes the defaults. Resuming takes the settings, options and splits that the training began
-            with, but for ``epochs``.
+            with, but for ``epochs``, and those too where it is None.
         weights: as in ``create_model``.
         options: the model's own options.
         splits: names of the training and the validation split; None for the latter trains without one.
@@ -54,11 +54,12 @@ def train(
     Raises:
         InputError: something that was given is wrong. KeyboardInterrupt is passed on after last.keras is saved.
     """
-    recipe, options, output = recipe or Recipe(), dict(options or {}), pathlib.Path(output)
+    options, output = dict(options or {}), pathlib.Path(output)
     task = find_entry(model_name).task
     _check_options(options)
     if resume:
-        recipe, options, splits = _stored_settings(output, model_name, data, recipe)
+        recipe, options, splits = _stored_settings(output, model_name, data, recipe and recipe.epochs)
+    recipe = recipe or Recipe()
     training_data = load_dataset(data, splits[0], task)
     validation_data = load_dataset(data, splits[1], task) if splits[1] else None
     size = parse_size(recipe.image_size) or training_data.read(0)["images"].shape[:2]
@@ -159,7 +160,7 @@ def _write_settings(output, model_name, data, splits, recipe, options):
     (output / SETTINGS).write_text(json.dumps(settings, indent=1))
 
 
-def _stored_settings(output, model_name, data, recipe):
+def _stored_settings(output, model_name, data, epochs):
     path = output / SETTINGS
     if not path.is_file() or not (output / LAST).is_file():
         raise MissingInputError(
@@ -169,4 +170,5 @@ def _stored_settings(output, model_name, data, recipe):
     for what, given in (("model", model_name), ("data", data)):
         if stored[what] != given:
             raise InputError(f"The training in {output} has {what} '{stored[what]}', not '{given}': resume it with the same one.")
-    return dataclasses.replace(Recipe(**stored["recipe"]), epochs=recipe.epochs), stored["options"], tuple(stored["splits"])
+    recipe = Recipe(**stored["recipe"] | ({"epochs": epochs} if epochs else {}))
+    return recipe, stored["options"], tuple(stored["splits"])
