@@ -1,13 +1,14 @@
-"""Per-pixel cross-entropy."""
+"""Per-pixel cross-entropy, and class weights from the frequencies of classes."""
 
 import keras
 from keras import ops
 
 from tfzoo.data.images import IGNORE_LABEL
+from tfzoo.losses.base import SegmentationLoss, weighted_mean
 
 
 @keras.saving.register_keras_serializable("tfzoo")
-class PixelCrossEntropy(keras.losses.Loss):
+class PixelCrossEntropy(SegmentationLoss):
     """Softmax cross-entropy of each pixel, averaged over the pixels that count.
 
     loss = sum_i w(y_i) * -log softmax(logits_i)[y_i] / sum_i w(y_i), over all pixels i of the batch with y_i != ignore; 0
@@ -21,22 +22,11 @@ class PixelCrossEntropy(keras.losses.Loss):
     """
 
     def __init__(self, class_weights=None, ignore_label=IGNORE_LABEL, name="cross_entropy"):
-        super().__init__(name=name, reduction="sum", dtype="float32")
-        self.class_weights = None if class_weights is None else [float(w) for w in class_weights]
-        self.ignore_label = ignore_label
+        super().__init__(class_weights, ignore_label, name)
 
-    def call(self, y_true, y_pred):
-        labels = ops.cast(y_true, "int32")
-        counts = labels != self.ignore_label
-        labels = ops.where(counts, labels, 0)
-        entropy = ops.sparse_categorical_crossentropy(labels, ops.cast(y_pred, "float32"), from_logits=True)
-        weights = ops.cast(counts, "float32")
-        if self.class_weights is not None:
-            weights = weights * ops.take(ops.convert_to_tensor(self.class_weights, "float32"), labels, axis=0)
-        return ops.sum(weights * entropy) / ops.maximum(ops.sum(weights), 1e-6)
-
-    def get_config(self):
-        return {"class_weights": self.class_weights, "ignore_label": self.ignore_label, "name": self.name}
+    def compute(self, labels, counted, logits, class_weights):
+        entropy = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        return weighted_mean(entropy, counted * ops.take(class_weights, labels, axis=0))
 
 
 def median_frequency_weights(pixels, images_pixels, cap=None):
@@ -58,4 +48,27 @@ def median_frequency_weights(pixels, images_pixels, cap=None):
     weights = np.zeros_like(frequency)
     if occurs.any():
         weights[occurs] = np.median(frequency[occurs]) / frequency[occurs]
+    return np.minimum(weights, cap if cap else np.inf).tolist()
+
+
+def inverse_frequency_weights(pixels, cap=None):
+    """Inverse frequency balancing: w(c) = N / (K * n(c)), N pixels in all, n(c) of class c, K classes that occur.
+
+    These are King & Zeng's weights (Logistic Regression in Rare Events Data, 2001: share of the population over share of the
+    sample) where every class is given the same share of the population, 1/K. Without a cap the pixels of each class weigh the
+    same in sum, and the mean weight of a pixel is 1.
+
+    Args:
+        pixels: C numbers: pixels of class c in the training set.
+        cap: largest weight allowed, or None.
+
+    Returns:
+        list of C weights; a class that never occurs gets 0 and is not among the K.
+    """
+    import numpy as np
+
+    pixels = np.asarray(pixels, np.float64)
+    occurs = pixels > 0
+    weights = np.zeros_like(pixels)
+    weights[occurs] = pixels.sum() / (occurs.sum() * pixels[occurs])
     return np.minimum(weights, cap if cap else np.inf).tolist()
