@@ -77,8 +77,12 @@ def test_without_training_at_its_own_size_nothing_is_changed(painted):
         np.testing.assert_array_equal(labels[0], label_map)
 
 
-def test_one_seed_gives_the_same_two_epochs_on_a_fresh_dataset(painted):
-    first, second = (load_dataset(painted, "train").batches(4, 48, training=True, seed=3) for _ in range(2))
+@pytest.mark.parametrize(
+    "augmentation", [None, Augmentation(rotation=15, translation=0.1, elastic=3, saturation=0.3, hue=0.3)], ids=["default", "all"]
+)
+def test_one_seed_gives_the_same_two_epochs_on_a_fresh_dataset(painted, augmentation):
+    options = {"training": True, "seed": 3, "augmentation": augmentation}
+    first, second = (load_dataset(painted, "train").batches(4, 48, **options) for _ in range(2))
     for _ in range(2):
         assert_same(collect(first), collect(second))
 
@@ -114,7 +118,8 @@ def test_the_order_is_another_at_each_pass(painted):
 
 
 def test_a_resumed_training_sees_the_order_and_crops_of_the_epoch_it_resumes(painted):
-    options = {"training": True, "seed": 5, "augmentation": Augmentation(flip=None, **GEOMETRY)}
+    augmentation = Augmentation(flip=None, rotation=15, translation=0.1, elastic=3, **GEOMETRY)
+    options = {"training": True, "seed": 5, "augmentation": augmentation}
     whole = load_dataset(painted, "train").batches(4, 48, **options)
     collect(whole)
     resumed = load_dataset(painted, "train").batches(4, 48, first_epoch=1, **options)
@@ -139,8 +144,12 @@ def nearest_colour(image):
         Augmentation(flip=None, **GEOMETRY),
         Augmentation(scale=(1, 1), flip="horizontal", **GEOMETRY),
         Augmentation(flip="horizontal_and_vertical", **GEOMETRY),
+        Augmentation(scale=(1, 1), flip=None, rotation=30, **GEOMETRY),
+        Augmentation(scale=(1, 1), flip=None, translation=0.2, **GEOMETRY),
+        Augmentation(scale=(1, 1), flip=None, elastic=4, **GEOMETRY),
+        Augmentation(rotation=30, translation=0.1, elastic=3, **GEOMETRY),
     ],
-    ids=["scale and crop", "flip", "both"],
+    ids=["scale and crop", "flip", "both", "rotation", "translation", "elastic", "all"],
 )
 @pytest.mark.parametrize("size", [(72, 96), (60, 50)])
 def test_picture_and_label_move_together(painted, augmentation, size):
@@ -187,7 +196,7 @@ def test_an_enlarged_picture_fills_the_canvas():
 
 
 def test_colour_changes_leave_labels_alone(painted):
-    augmentation = Augmentation(scale=(1, 1), flip=None, brightness=0.5, contrast=0.5)
+    augmentation = Augmentation(scale=(1, 1), flip=None, brightness=0.5, contrast=0.5, saturation=0.5, hue=0.5)
     plain = Augmentation(scale=(1, 1), flip=None, **GEOMETRY)
     changed, same = (
         collect(load_dataset(painted, "train").batches(4, training=True, seed=2, augmentation=a)) for a in (augmentation, plain)

@@ -1,16 +1,21 @@
 """Random changes to training pictures, label and picture always together.
 
-Geometry that changes the scale is drawn for each picture while it is resized (one resampling, labels nearest, what lies
-outside the picture filled with the ignore label). Flips and colour are Keras's own layers on whole batches.
+Geometry that resamples is drawn for each picture while it is resized, all of it as one map from pixels of the result to places
+in the picture: the picture is interpolated once, labels are nearest, and what lies outside is filled with the ignore label.
+Flips and colour are Keras's own layers on whole batches.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
 from tfzoo.data.images import IGNORE_LABEL, resize_image, resize_labels
+from tfzoo.data.warping import elastic_displacements, pixel_centres, rotated, warp, warp_labels
+from tfzoo.errors import InputError
 
 FILL = (124, 116, 104)  # the ImageNet mean, which the default normalisation turns into about zero
+FLIPS = ("horizontal", "vertical", "horizontal_and_vertical")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,15 +27,72 @@ class Augmentation:
             lies somewhere on a larger canvas. (1, 1) turns it off.
         flip: "horizontal", "vertical", "horizontal_and_vertical", or None.
         brightness, contrast: 0 to 1, as in Keras's RandomBrightness and RandomContrast. 0 turns them off.
+        rotation: degrees, 0 to 180: the largest turn, either way, about the centre.
+        translation: 0 to 1: the largest shift, either way, as a share of the side.
+        elastic: standard deviation, in pixels of the result, of the displacements of U-Net's elastic deformation (Ronneberger
+            2015, section 3.1; there 10). 0 turns it off.
+        elastic_grid: displacements are drawn at so many points along each side (there 3).
+        saturation: 0 to 1: how far from its own the colourfulness may go; s is a factor between (1 - s) / (1 + s) and its
+            inverse.
+        hue: 0 to 1: the largest turn of the colour circle, either way; 1 is half a turn.
+
+    Raises:
+        InputError: a value outside its range.
     """
 
     scale: tuple[float, float] = (0.75, 1.75)
     flip: str | None = "horizontal"
     brightness: float = 0.15
     contrast: float = 0.2
+    rotation: float = 0.0
+    translation: float = 0.0
+    elastic: float = 0.0
+    elastic_grid: int = 3
+    saturation: float = 0.0
+    hue: float = 0.0
+
+    def __post_init__(self):
+        if not 0 < self.scale[0] <= self.scale[1] < math.inf:
+            raise InputError(f"scale is {self.scale}: give the smaller factor first, both above 0.")
+        if self.flip is not None and self.flip not in FLIPS:
+            raise InputError(f"flip is '{self.flip}': it must be one of {', '.join(FLIPS)}, or None.")
+        for name in ("brightness", "contrast", "saturation", "hue", "translation"):
+            _check_range(name, getattr(self, name), 1, "a share")
+        _check_range("rotation", self.rotation, 180, "degrees")
+        if not 0 <= self.elastic < math.inf:
+            raise InputError(f"elastic is {self.elastic}: it must be pixels, 0 (off) or more.")
+        if self.elastic_grid != int(self.elastic_grid) or self.elastic_grid < 2:
+            raise InputError(f"elastic_grid is {self.elastic_grid}: it must be a whole number from 2.")
+
+    @property
+    def warps(self) -> bool:
+        """Whether more than scaling and cutting happens to the geometry."""
+        return bool(self.rotation or self.translation or self.elastic)
+
+
+def _check_range(name, value, largest, unit):
+    if not 0 <= value <= largest:
+        raise InputError(f"{name} is {value}: it must be {unit}, 0 (off) to {largest}.")
 
 
 NO_AUGMENTATION = Augmentation(scale=(1.0, 1.0), flip=None, brightness=0.0, contrast=0.0)
+
+
+def change_geometry(image, labels, size, augmentation: Augmentation, rng: np.random.Generator):
+    """Brings a picture and its label map to ``size``, with whatever of the augmentation's geometry is on but the flips.
+
+    Args:
+        image: uint8 [H, W, 3]; labels: uint8 [H, W].
+        size: (height, width) of the result.
+
+    Returns:
+        the picture, uint8 [height, width, 3], and the label map, uint8 [height, width].
+    """
+    if augmentation.warps:
+        return scale_and_warp(image, labels, size, augmentation, rng)
+    if tuple(augmentation.scale) == (1.0, 1.0):
+        return resize_image(image, size), resize_labels(labels, size)
+    return scale_and_crop(image, labels, size, augmentation.scale, rng)
 
 
 def scale_and_crop(image, labels, size, scale, rng: np.random.Generator):
@@ -41,7 +103,7 @@ def scale_and_crop(image, labels, size, scale, rng: np.random.Generator):
         size: (height, width) of the result.
         scale: (low, high), see ``Augmentation``; drawn uniformly in the logarithm.
     """
-    factor = float(np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1]))))
+    factor = _draw_factor(scale, rng)
     if factor < 1:
         return _shrink(image, labels, size, factor, rng)
     height, width = image.shape[:2]
@@ -49,6 +111,10 @@ def scale_and_crop(image, labels, size, scale, rng: np.random.Generator):
     top = rng.uniform(0, height - height / factor)
     window = (left, top, min(left + width / factor, width), min(top + height / factor, height))
     return resize_image(image, size, window), resize_labels(labels, size, window)
+
+
+def _draw_factor(scale, rng):
+    return float(np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1]))))
 
 
 def _shrink(image, labels, size, factor, rng):
@@ -62,20 +128,62 @@ def _shrink(image, labels, size, factor, rng):
     return picture, label_map
 
 
-def batch_layers(augmentation: Augmentation, seed: int, first_epoch: int = 0):
+def scale_and_warp(image, labels, size, augmentation: Augmentation, rng: np.random.Generator):
+    """Scales, cuts, turns, shifts and deforms a picture and its label map, in one resampling to ``size``.
+
+    In words, the picture is scaled and cut as by ``scale_and_crop``, turned about the centre, shifted, and deformed; but what a
+    turn or a shift brings in comes from the picture, as far as it goes. Bilinear sampling alone would skip pixels of a picture
+    that is made smaller, so such a picture is first shrunk (antialiased) to the resolution of the result; labels never are.
+
+    Args:
+        image: uint8 [H, W, 3]; labels: uint8 [H, W].
+        size: (height, width) of the result.
+    """
+    factor = _draw_factor(augmentation.scale, rng)
+    left, top = (rng.uniform(*sorted((0.0, side - side / factor))) for side in (image.shape[1], image.shape[0]))
+    places = _draw_places(size, augmentation, rng)
+    steps = [whole / factor / part for whole, part in zip(image.shape, size, strict=False)]  # pixels of the picture in one of ours
+    y, x = ((axis + 0.5) * step + start for axis, step, start in zip(places, steps, (top, left), strict=True))
+    label_map = warp_labels(labels, np.stack([y - 0.5, x - 0.5]), IGNORE_LABEL)
+
+    shrunk = resize_image(image, [max(round(side / max(step, 1)), 1) for side, step in zip(image.shape, steps, strict=False)])
+    y, x = y * (shrunk.shape[0] / image.shape[0]) - 0.5, x * (shrunk.shape[1] / image.shape[1]) - 0.5
+    return warp(shrunk, np.stack([y, x]), FILL), label_map
+
+
+def _draw_places(size, augmentation, rng):
+    """For each pixel of the result, where it comes from on the scaled and cut picture: float32 [2, height, width]."""
+    angle = math.radians(rng.uniform(-augmentation.rotation, augmentation.rotation))
+    shift = rng.uniform(-augmentation.translation, augmentation.translation, 2) * size
+    places = pixel_centres(size) - shift.astype(np.float32)[:, None, None]
+    if augmentation.elastic:
+        places += elastic_displacements(size, augmentation.elastic, augmentation.elastic_grid, rng)
+    return rotated(places, size, angle)
+
+
+def batch_layers(augmentation: Augmentation, *stream: int):
     """Returns Keras's layers for flips and colour, to be applied in turn to {"images", "segmentation_masks"} batches.
 
     Args:
-        seed, first_epoch: each layer draws from its own stream of them.
+        stream: whole numbers, such as seed and epoch; each layer draws from its own stream of them.
     """
     import keras
 
-    seeds = [int(part) for part in np.random.SeedSequence([seed, first_epoch]).generate_state(3) >> 1]  # Keras takes int32
+    seeds = [int(part) for part in np.random.SeedSequence(stream).generate_state(6) >> 1]  # Keras takes int32
+    first_flip, brightness, contrast, saturation, hue, second_flip = seeds
     layers = []
-    if augmentation.flip:
-        layers.append(keras.layers.RandomFlip(augmentation.flip, seed=seeds[0], dtype="float32"))
-    for name, layer, seed in (("brightness", "RandomBrightness", seeds[1]), ("contrast", "RandomContrast", seeds[2])):
-        strength = getattr(augmentation, name)
-        if strength:
-            layers.append(getattr(keras.layers, layer)(strength, value_range=(0, 255), seed=seed, dtype="float32"))
+    # Keras's own "horizontal_and_vertical" does both or neither: two layers give all four.
+    directions = augmentation.flip.split("_and_") if augmentation.flip else []
+    for direction, seed in zip(directions, (first_flip, second_flip), strict=False):
+        layers.append(keras.layers.RandomFlip(direction, seed=seed, dtype="float32"))
+    if augmentation.brightness:
+        layers.append(keras.layers.RandomBrightness(augmentation.brightness, (0, 255), seed=brightness, dtype="float32"))
+    if augmentation.contrast:
+        layers.append(keras.layers.RandomContrast(augmentation.contrast, value_range=(0, 255), seed=contrast, dtype="float32"))
+    if augmentation.saturation:
+        reach = augmentation.saturation / 2  # to Keras 0.5 is the picture's own
+        # The layer keeps the saturation itself, which goes from 0 to 1 whatever the pixels do, within this range.
+        layers.append(keras.layers.RandomSaturation((0.5 - reach, 0.5 + reach), (0, 1), seed=saturation, dtype="float32"))
+    if augmentation.hue:
+        layers.append(keras.layers.RandomHue(augmentation.hue, (0, 255), seed=hue, dtype="float32"))
     return layers

@@ -1,6 +1,7 @@
 """What every data set offers, whatever it is read from."""
 
 import abc
+import importlib
 
 from tfzoo.errors import InputError
 
@@ -55,9 +56,7 @@ class Dataset(abc.ABC):
 
     def samples(self):
         """Returns a tf.data.Dataset of sample dicts (see ``read``), in order, each picture at its own size."""
-        from tfzoo.data import pipeline
-
-        return pipeline.samples(self)
+        return _pipeline().samples(self)
 
     def batches(self, batch_size=8, image_size=None, training=False, seed=0, first_epoch=0, augmentation=None):
         """Returns a tf.data.Dataset of (images, targets), ready for ``fit``.
@@ -76,11 +75,36 @@ class Dataset(abc.ABC):
         Raises:
             InputError: the task's batches are not to be had, or the size is none.
         """
-        from tfzoo.data import pipeline
+        return _pipeline().batches(self, batch_size, image_size, training, seed, first_epoch, augmentation)
 
-        return pipeline.batches(self, batch_size, image_size, training, seed, first_epoch, augmentation)
+    def loader(self, batch_size=8, image_size=None, training=False, seed=0, first_epoch=0, augmentation=None, workers=2):
+        """Returns a ``keras.utils.PyDataset`` of (images, targets): ``batches`` for where TensorFlow is not installed.
+
+        Pictures, their order and their geometry are those of ``batches`` with the same seed; flips and colour are drawn by the
+        same layers, but from other streams, which a resumed training goes on with. Give ``shuffle=False`` to ``fit``: the
+        batches are shuffled already, and are made ahead only if they are taken in turn.
+
+        Args:
+            batch_size, image_size, training, seed, first_epoch, augmentation: as in ``batches``.
+            workers: threads that make batches ahead.
+
+        Raises:
+            InputError: the task's batches are not to be had, or the size is none.
+        """
+        from tfzoo.data.loader import Loader, Visits
+
+        return Loader(Visits.of(self, image_size, training, seed, augmentation), batch_size, first_epoch, workers)
 
     def __repr__(self):
         return (
             f"<{type(self).__name__} {self.spec} {self.split}: {len(self)} pictures, {len(self.class_names)} classes, {self.task}>"
         )
+
+
+def _pipeline():
+    try:
+        return importlib.import_module("tfzoo.data.pipeline")
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "tensorflow":
+            raise
+        raise InputError("A tf.data pipeline needs TensorFlow, which is not installed: install it, or use loader().") from None

@@ -1,18 +1,16 @@
 """From a data set's ``read`` to tf.data: names are shuffled, not pictures; reading and resizing run in parallel.
 
-Order, scale and place are decided by (seed, epoch, index), so the order in which parallel reads finish changes nothing. Flips and
+Order and geometry are decided by (seed, epoch, index), so the order in which parallel reads finish changes nothing. Flips and
 colour are drawn by Keras's layers, batch after batch, from one stream for each layer that starts anew when a training is resumed.
 """
 
 import itertools
 
-import numpy as np
 import tensorflow as tf
 
-from tfzoo.data.augmentation import NO_AUGMENTATION, Augmentation, batch_layers, scale_and_crop
+from tfzoo.data.augmentation import Augmentation, batch_layers
 from tfzoo.data.dataset import Dataset
-from tfzoo.data.images import parse_size, resize_image, resize_labels
-from tfzoo.errors import InputError
+from tfzoo.data.loader import Visits
 
 _FIELDS = {  # key of a flattened sample: dtype, shape
     "images": (tf.uint8, (None, None, 3)),
@@ -69,52 +67,40 @@ def batches(
     augmentation: Augmentation | None = None,
 ) -> tf.data.Dataset:
     """See ``Dataset.batches``."""
-    if dataset.task != "semantic":
-        raise InputError(
-            f"Batches are made for the task 'semantic', not '{dataset.task}': use samples(), or load with task='semantic'."
-        )
-    size = parse_size(image_size) or dataset.read(0)["images"].shape[:2]
-    augmentation = (augmentation or Augmentation()) if training else NO_AUGMENTATION
+    visits = Visits.of(dataset, image_size, training, seed, augmentation)
 
     def read(index, epoch):
-        sample = dataset.read(int(index))
-        image, labels = sample["images"], sample["segmentation_masks"][..., 0]
-        if augmentation.scale == (1.0, 1.0):
-            return resize_image(image, size), resize_labels(labels, size)
-        rng = np.random.default_rng([seed, int(epoch), int(index)])
-        return scale_and_crop(image, labels, size, augmentation.scale, rng)
+        return visits.read(int(index), int(epoch))
 
     def load(index, epoch):
         image, labels = tf.numpy_function(read, [index, epoch], [tf.uint8, tf.uint8])
-        return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(labels, size)
+        return tf.ensure_shape(image, (*visits.size, 3)), tf.ensure_shape(labels, visits.size)
 
-    data = _visits(dataset, training, seed, first_epoch).map(load, num_parallel_calls=tf.data.AUTOTUNE)
+    data = _in_order(visits, first_epoch).map(load, num_parallel_calls=tf.data.AUTOTUNE)
     data = data.batch(batch_size)
-    layers = batch_layers(augmentation, seed, first_epoch)
+    layers = batch_layers(visits.augmentation, seed, first_epoch)
     if layers:
         # Not in parallel: the layers draw from one stream each, so the order of the batches decides what they draw.
         data = data.map(lambda images, labels: _apply(layers, images, labels))
     return data.prefetch(tf.data.AUTOTUNE)
 
 
-def _visits(dataset, training, seed, first_epoch):
-    """A tf.data.Dataset of (index, epoch): in order, or shuffled anew at each pass."""
+def _in_order(visits, first_epoch):
+    """A tf.data.Dataset of (index, epoch); each pass is the next epoch."""
     epochs = itertools.count(first_epoch)
 
     def visit():
         epoch = next(epochs)
-        indices = np.arange(len(dataset))
-        if training:
-            np.random.default_rng([seed, epoch]).shuffle(indices)
-        return ((index, epoch) for index in indices)
+        return ((index, epoch) for index in visits.order(epoch))
 
     spec = (tf.TensorSpec((), tf.int64), tf.TensorSpec((), tf.int64))
-    return tf.data.Dataset.from_generator(visit, output_signature=spec).apply(tf.data.experimental.assert_cardinality(len(dataset)))
+    count = tf.data.experimental.assert_cardinality(len(visits.dataset))
+    return tf.data.Dataset.from_generator(visit, output_signature=spec).apply(count)
 
 
 def _apply(layers, images, labels):
     batch = {"images": tf.cast(images, tf.float32), "segmentation_masks": labels[..., None]}
     for layer in layers:
         batch = layer(batch, training=True)
-    images = tf.cast(tf.round(batch["images"]), tf.uint8)
+    images = tf.saturate_cast(tf.round(batch["images"]), tf.uint8)
     return images, tf.cast(batch["segmentation_masks"][..., 0], tf.uint8)
