@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import tfzoo
 from tfzoo.errors import InputError, MissingInputError, OutputExistsError
+from tfzoo.losses import Dice, PixelCrossEntropy, inverse_frequency_weights
 from tfzoo.training import Recipe, train
 
 OPTIONS = {"width_multiplier": 0.0625, "depth": 2, "dropout": 0.0}
@@ -114,6 +116,31 @@ def test_median_class_weights_reach_the_loss(masks_folder, tmp_path):
     assert len(weights) == 5 and max(weights) <= 3 and weights[0] < 1 < max(weights)
 
 
+def test_the_loss_is_chosen_by_name_and_kept_on_resuming(masks_folder, tmp_path):
+    recipe = {"loss": "cross_entropy+dice", "class_weights": "inverse", "class_weight_cap": 3.0}
+    run(masks_folder, tmp_path / "run", epochs=1, recipe=recipe)
+    spec = f"masks:{masks_folder}"
+    train("unet", spec, tmp_path / "run", Recipe(epochs=2), resume=True, verbose=0)
+    loss = tfzoo.load_model(tmp_path / "run" / "last.keras").loss
+    assert [type(term) for term, _ in loss.terms] == [PixelCrossEntropy, Dice]
+    dataset = tfzoo.load_dataset(spec, "train")
+    labels = np.concatenate([dataset.read(index)["segmentation_masks"].ravel() for index in range(len(dataset))])
+    weights = inverse_frequency_weights(np.bincount(labels, minlength=256)[:5], cap=3.0)
+    assert max(weights) == 3 and min(weights) < 1
+    assert all(term.class_weights == pytest.approx(weights) for term, _ in loss.terms)
+
+
+def test_a_training_that_began_before_losses_had_names_is_resumed(finished, masks_folder, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / "training.json"
+    settings = json.loads(path.read_text())
+    assert settings["recipe"].pop("loss") == "cross_entropy"
+    path.write_text(json.dumps(settings))
+    run(masks_folder, tmp_path / "run", resume=True)
+    assert json.loads(path.read_text())["recipe"]["loss"] == "cross_entropy"
+    assert type(tfzoo.load_model(tmp_path / "run" / "last.keras").loss) is PixelCrossEntropy
+
+
 def test_weight_decay_spares_biases_and_norms():
     optimizer = Recipe(weight_decay=0.1, learning_rate=0.1, warmup=0).optimizer(10)
     model = tfzoo.create_model("unet", num_classes=2, width_multiplier=0.0625, depth=1)
@@ -122,7 +149,9 @@ def test_weight_decay_spares_biases_and_norms():
     assert decayed and all(path.endswith("kernel") for path in decayed)
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch_size": 0}, {"scale": (2.0, 1.0)}, {"class_weights": "most"}])
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": 0}, {"batch_size": 0}, {"scale": (2.0, 1.0)}, {"class_weights": "most"}, {"loss": "cross_entropy+dyce"}]
+)
 def test_wrong_recipes_are_refused(wrong):
     with pytest.raises(InputError):
         Recipe(**wrong)

@@ -6,6 +6,7 @@ import keras
 
 from tfzoo.data.augmentation import Augmentation
 from tfzoo.errors import InputError
+from tfzoo.losses import make_loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,10 +21,11 @@ class Recipe:
         warmup: share of the steps in which the learning rate rises from 0.
         weight_decay: AdamW's decoupled decay, on kernels only (not on biases and normalisation).
         clip_norm: gradients whose joint norm is larger are scaled down to it.
-        class_weights: "none" or "median" (median frequency balancing).
+        loss: a name that ``tfzoo.losses.make_loss`` takes, such as "cross_entropy" or "cross_entropy+dice".
+        class_weights: "none", "median" (median frequency balancing) or "inverse" (inverse frequency).
         class_weight_cap: largest class weight.
-        scale: range of the random scale, see ``Augmentation``.
-        flip: see ``Augmentation``.
+        scale, flip, rotation, translation, elastic, elastic_grid, brightness, contrast, saturation, hue: what may happen to the
+            pictures, see ``Augmentation``.
         precision: Keras dtype policy: "float32", "mixed_bfloat16", "mixed_float16".
         picture_epochs: every so many epochs a picture of validation answers is written; 0: never.
         seed: decides initial weights, order and augmentation.
@@ -36,10 +38,19 @@ class Recipe:
     warmup: float = 0.05
     weight_decay: float = 0.01
     clip_norm: float = 1.0
+    loss: str = "cross_entropy"
     class_weights: str = "none"
     class_weight_cap: float = 5.0
     scale: tuple[float, float] = (0.75, 1.75)
     flip: str | None = "horizontal"
+    rotation: float = 0.0
+    translation: float = 0.0
+    elastic: float = 0.0
+    elastic_grid: int = 3
+    brightness: float = 0.15
+    contrast: float = 0.2
+    saturation: float = 0.0
+    hue: float = 0.0
     precision: str = "float32"
     picture_epochs: int = 10
     seed: int = 0
@@ -48,13 +59,15 @@ class Recipe:
         for field in ("epochs", "batch_size"):
             if getattr(self, field) < 1:
                 raise InputError(f"{field} is {getattr(self, field)}: it must be at least 1.")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise InputError(f"scale is {self.scale}: give the smaller factor first, both above 0.")
-        if self.class_weights not in ("none", "median"):
-            raise InputError(f"class_weights is '{self.class_weights}': it must be 'none' or 'median'.")
+        self.augmentation()  # which checks its values
+        make_loss(self.loss)  # which checks the name
+        if self.class_weights not in ("none", "median", "inverse"):
+            raise InputError(f"class_weights is '{self.class_weights}': it must be 'none', 'median' or 'inverse'.")
 
     def augmentation(self) -> Augmentation:
-        return Augmentation(scale=tuple(self.scale), flip=self.flip)
+        """What the fields of the same names say."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Augmentation)}
+        return Augmentation(**values | {"scale": tuple(self.scale)})
 
     def optimizer(self, steps: int) -> keras.optimizers.Optimizer:
         """AdamW with warm-up, cosine decay and clipping, for a training of so many steps in all."""

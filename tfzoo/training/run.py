@@ -13,8 +13,7 @@ from tfzoo.data.images import parse_size
 from tfzoo.errors import InputError, MissingInputError
 from tfzoo.factory import create_model
 from tfzoo.files import claim_folder
-from tfzoo.losses import PixelCrossEntropy
-from tfzoo.losses.cross_entropy import median_frequency_weights
+from tfzoo.losses import inverse_frequency_weights, make_loss, median_frequency_weights
 from tfzoo.models.segmenter import check_images
 from tfzoo.training.callbacks import BEST, LAST, Checkpoints, Pictures, read_state
 from tfzoo.training.recipe import Recipe
@@ -67,7 +66,7 @@ def train(
 
     state = read_state(output)
     keras.utils.set_random_seed(recipe.seed)
-    batches = training_data.batches(
+    batches = _feed(training_data)(
         recipe.batch_size, size, training=True, seed=recipe.seed, first_epoch=state["epochs"], augmentation=recipe.augmentation()
     )
     stored = _open_last(output / LAST, training_data) if resume else None
@@ -87,7 +86,7 @@ def train(
     try:
         model.fit(
             batches,
-            validation_data=validation_data and validation_data.batches(recipe.batch_size, size),
+            validation_data=validation_data and _feed(validation_data)(recipe.batch_size, size),
             epochs=recipe.epochs,
             initial_epoch=state["epochs"],
             callbacks=[*_logs(output, resume), checkpoints, *_pictures(recipe, validation_data, output, size)],
@@ -100,23 +99,45 @@ def train(
     return output / BEST
 
 
+def _feed(dataset):
+    return dataset.batches if _has_tensorflow() else dataset.loader
+
+
+def _has_tensorflow() -> bool:
+    try:
+        import tensorflow  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
 def _loss(recipe, dataset):
     if recipe.class_weights == "none":
-        return PixelCrossEntropy()
+        return make_loss(recipe.loss)
+    pixels, images_pixels = _count_pixels(dataset)
+    if recipe.class_weights == "median":
+        weights = median_frequency_weights(pixels, images_pixels, cap=recipe.class_weight_cap)
+    else:
+        weights = inverse_frequency_weights(pixels, cap=recipe.class_weight_cap)
+    return make_loss(recipe.loss, weights)
+
+
+def _count_pixels(dataset):
+    """Pixels of each class, and pixels of all pictures in which it occurs; ignored ones are not counted."""
     counts, pictures = np.zeros(len(dataset.class_names)), np.zeros(len(dataset.class_names))
     for index in range(len(dataset)):
         labels = dataset.read(index)["segmentation_masks"]
         found = np.bincount(labels.ravel(), minlength=256)[: len(counts)]
         counts += found
         pictures += (found > 0) * found.sum()
-    return PixelCrossEntropy(median_frequency_weights(counts, pictures, cap=recipe.class_weight_cap))
+    return counts, pictures
 
 
 def _logs(output, resume):
-    return [
-        keras.callbacks.CSVLogger(str(output / "log.csv"), append=resume),
-        keras.callbacks.TensorBoard(str(output / "tensorboard"), write_graph=False),
-    ]
+    table = keras.callbacks.CSVLogger(str(output / "log.csv"), append=resume)
+    if not _has_tensorflow():
+        return [table]
+    return [table, keras.callbacks.TensorBoard(str(output / "tensorboard"), write_graph=False)]
 
 
 def _pictures(recipe, dataset, output, size):
