@@ -1,4 +1,4 @@
-"""Padding by reflection, for sizes known only when the picture is there."""
+"""Padding: by reflection, for sizes known only when the picture is there; and with channels of zeros."""
 
 import keras
 from keras import ops
@@ -50,3 +50,25 @@ class OverlapTilePadding(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "depth": self.depth}
+
+
+@keras.saving.register_keras_serializable("tfzoo")
+class ZeroChannels(keras.layers.Layer):
+    """Appends channels of zeros: [B, H, W, C] to [B, H, W, channels].
+
+    Args:
+        channels: number of channels of the result, not below C.
+    """
+
+    def __init__(self, channels, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+
+    def call(self, x):
+        return ops.pad(x, ((0, 0), (0, 0), (0, 0), (0, self.channels - x.shape[-1])))
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], self.channels)
+
+    def get_config(self):
+        return {**super().get_config(), "channels": self.channels}
