@@ -12,25 +12,42 @@ import keras
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
-def vgg16_features(pixels, width_multiplier=1.0, batch_norm=False) -> dict:
+def max_pool(x, name):
+    """2x2 max pooling."""
+    return keras.layers.MaxPooling2D(2, padding="same", name=name)(x)
+
+
+def vgg16_features(pixels, width_multiplier=1.0, batch_norm=False, pool=max_pool, dilations=(1, 1, 1, 1, 1), momentum=0.99) -> dict:
     """Returns {"pool1": ..., "pool5": ...}, Keras tensors, for normalised pixels.
 
     Args:
         width_multiplier: factor on every number of channels.
         batch_norm: batch normalisation after each convolution, for training from scratch; published weights have none.
+        pool: called on (x, name) after each block, returns what the next one takes: half the height and width, rounded up.
+        dilations: of the convolutions of each block.
+        momentum: of the batch normalisation's moving averages.
     """
     features, x = {}, pixels
-    for block, (convolutions, channels) in enumerate(BLOCKS, start=1):
+    for block, ((convolutions, channels), dilation) in enumerate(zip(BLOCKS, dilations, strict=True), start=1):
         for index in range(1, convolutions + 1):
-            x = convolution(x, round(channels * width_multiplier), 3, batch_norm, name=f"block{block}_conv{index}")
-        x = keras.layers.MaxPooling2D(2, padding="same", name=f"block{block}_pool")(x)
+            name = f"block{block}_conv{index}"
+            x = convolution(x, round(channels * width_multiplier), 3, batch_norm, name, dilation, momentum)
+        x = pool(x, name=f"block{block}_pool")
         features[f"pool{block}"] = x
     return features
 
 
-def convolution(x, channels, size, batch_norm, name):
+def convolution(x, channels, size, batch_norm, name, dilation=1, momentum=0.99):
     """Convolution with "same" padding, (batch normalisation,) ReLU."""
-    x = keras.layers.Conv2D(channels, size, padding="same", use_bias=not batch_norm, kernel_initializer="he_normal", name=name)(x)
+    x = keras.layers.Conv2D(
+        channels,
+        size,
+        dilation_rate=dilation,
+        padding="same",
+        use_bias=not batch_norm,
+        kernel_initializer="he_normal",
+        name=name,
+    )(x)
     if batch_norm:
-        x = keras.layers.BatchNormalization(name=f"{name}_bn")(x)
+        x = keras.layers.BatchNormalization(momentum=momentum, name=f"{name}_bn")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)

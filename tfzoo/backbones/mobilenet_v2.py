@@ -1,0 +1,76 @@
+"""MobileNetV2 (Sandler et al. 2018, table 2), up to its last inverted residual, which is where segmenters take its features.
+
+Feature contract, for [B, H, W, 3]: strides round up, so map i has ceil(H / stride) rows; channels at width 1:
+
+    expanded_conv_project_BN: stride 2, 16 channels        block_2_add: stride 4, 24 channels
+    block_5_add: stride 8, 32 channels                     block_12_add: stride 16, 96 channels
+    block_16_project_BN: stride 32, 320 channels
+
+With ``output_stride`` 16 or 8 later strides become dilation, as in Chen et al. 2018 (DeepLabv3+, section 4.3). Layers bear the
+names of ``keras.applications.MobileNetV2``, whose weights can be copied by name.
+"""
+
+import keras
+
+# Table 2: expansion t, output channels c, repetitions n, stride s. The first row's block is "expanded_conv" in the published files.
+STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+
+
+def mobilenet_v2_features(pixels, width_multiplier=1.0, output_stride=32) -> dict:
+    """Returns the maps of the feature contract, Keras tensors by layer name, for normalised pixels.
+
+    Args:
+        width_multiplier: the paper's, on every number of channels (rounded to eights).
+        output_stride: 32, 16 or 8: the stride of the last map.
+    """
+    x = _convolution(pixels, make_divisible(32 * width_multiplier), 3, 2, name="Conv1", norm="bn_Conv1", activation="Conv1_relu")
+    features, stride, dilation, number = {}, 2, 1, 0
+    for expansion, channels, repetitions, first_stride in STAGES:
+        for index in range(repetitions):
+            step, block_dilation = (first_stride if index == 0 else 1), dilation
+            if (
+                step == 2 and stride == output_stride
+            ):  # the block that would stride keeps the dilation so far, the next ones double it
+                step, dilation = 1, dilation * 2
+            stride *= step
+            prefix = f"block_{number}_" if number else "expanded_conv_"
+            filters = make_divisible(channels * width_multiplier)
+            x = _inverted_residual(x, filters, expansion, step, block_dilation, prefix)
+            features[f"{prefix}add" if index else f"{prefix}project_BN"] = x
+            number += 1
+    return features
+
+
+def make_divisible(channels: float, divisor: int = 8) -> int:
+    """The nearest multiple of ``divisor``, at least one, and never more than 10 % below ``channels``."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
+
+
+def _inverted_residual(x, filters, expansion, stride, dilation, prefix):
+    """1x1 expansion, 3x3 depthwise convolution, linear 1x1 projection; added to its input where both have one shape (figure 4)."""
+    inputs = x
+    if expansion > 1:
+        names = {"name": f"{prefix}expand", "norm": f"{prefix}expand_BN", "activation": f"{prefix}expand_relu"}
+        x = _convolution(x, expansion * inputs.shape[-1], 1, 1, **names)
+    x = keras.layers.DepthwiseConv2D(
+        3, strides=stride, dilation_rate=dilation, padding="same", use_bias=False, name=f"{prefix}depthwise"
+    )(x)
+    x = _norm(x, f"{prefix}depthwise_BN")
+    x = keras.layers.ReLU(6, name=f"{prefix}depthwise_relu")(x)
+    x = _convolution(x, filters, 1, 1, name=f"{prefix}project", norm=f"{prefix}project_BN")
+    if stride == 1 and inputs.shape[-1] == filters:
+        x = keras.layers.Add(name=f"{prefix}add")([inputs, x])
+    return x
+
+
+def _convolution(x, filters, size, stride, name, norm, activation=None):
+    x = keras.layers.Conv2D(
+        filters, size, strides=stride, padding="same", use_bias=False, kernel_initializer="he_normal", name=name
+    )(x)
+    x = _norm(x, norm)
+    return keras.layers.ReLU(6, name=activation)(x) if activation else x
+
+
+def _norm(x, name):
+    return keras.layers.BatchNormalization(epsilon=1e-3, momentum=0.9, name=name)(x)
