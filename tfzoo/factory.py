@@ -2,8 +2,8 @@
 
 import inspect
 
-from tfzoo import weights as weight_files
 from tfzoo.errors import InputError, nearest
+from tfzoo.weights import open_weights
 from tfzoo.zoo import find_entry
 
 
@@ -13,8 +13,10 @@ def create_model(name: str, num_classes: int | None = None, weights=None, class_
     Args:
         name: one of ``list_models()``.
         num_classes: number of classes; may be left out where ``class_names`` or ``weights`` tell it.
-        weights: None (random), "imagenet" (backbone), or the path of a ``.keras`` or ``.weights.h5`` file. A ``.keras`` file
-            brings its options, classes and normalisation along.
+        weights: None (random), "imagenet" (backbone), "voc" (torchvision's published segmenter), or the path of a ``.keras``,
+            ``.weights.h5`` or ``.pth`` file. A ``.keras`` file brings its options, classes and normalisation along. A ``.pth``
+            file in torchvision's layout, "voc" too, brings its classes; where classes are given, the layers that score them
+            start anew.
         class_names: their names, in label order.
         **options: the architecture's own: see its class.
 
@@ -26,23 +28,17 @@ def create_model(name: str, num_classes: int | None = None, weights=None, class_
         MissingInputError: the weights' file is not there, or cannot be downloaded.
     """
     entry = find_entry(name)
-    stored = weight_files.load_model(weights) if str(weights).endswith(".keras") else None
+    source = None if weights is None else open_weights(weights, name, entry)
     if num_classes is None and class_names is not None:
         num_classes = len(class_names)
-    if num_classes is None and stored is not None:
-        num_classes, class_names = stored.num_classes, stored.class_names
+    new_head = num_classes is not None
+    if source is not None and not new_head:
+        num_classes, class_names = source.num_classes, source.class_names
     if num_classes is None:
         raise InputError(f"Model '{name}' needs to know its classes: give num_classes or class_names.")
-    if stored is not None:
-        weight_files.check_architecture(stored, entry, weights)
-        options = {**weight_files.stored_options(stored, entry), **options}
-    elif weights is not None:
-        options = {**weight_files.input_transform(entry, weights), **options}
-    model = _build(name, entry, num_classes, class_names, options)
-    if stored is not None:
-        weight_files.copy(stored, model, weights)
-    elif weights is not None:
-        weight_files.load(model, name, entry, weights)
+    model = _build(name, entry, num_classes, class_names, {**(source.options if source else {}), **options})
+    if source is not None:
+        source.load(model, new_head)
     return model
 
 

@@ -1,12 +1,16 @@
-"""Weights: files of ours, and the published backbone."""
+"""Weights: files of ours, checkpoints in torchvision's layout, and published backbones."""
+
+import hashlib
+import types
 
 import keras
 import numpy as np
 import pytest
 
 import tfzoo
+from tfzoo.backbones.mobilenet_v2 import mobilenet_v2_features
 from tfzoo.errors import InputError, MissingInputError
-from tfzoo.weights import imagenet
+from tfzoo.weights import imagenet, torchvision
 
 
 def test_a_keras_file_starts_another_training(small_unet, pictures):
@@ -89,9 +93,270 @@ def test_offline_imagenet_says_which_file_goes_where(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr(keras.applications, "VGG16", refuse)
     with pytest.raises(MissingInputError, match=f"put Keras's file at {tmp_path}.*{imagenet.VGG16_FILE}"):
-        tfzoo.create_model("fcn8s_vgg16", num_classes=3, weights="imagenet")
+        tfzoo.create_model("deeplab_largefov_vgg16", num_classes=3, weights="imagenet")
 
 
 def test_imagenet_needs_the_published_width():
     with pytest.raises(InputError, match="width_multiplier=1"):
         imagenet.copy_vgg16(None, tfzoo.create_model("fcn8s_vgg16", num_classes=3, width_multiplier=0.125))
+
+
+def test_biases_of_vgg16_become_shifts_where_there_are_norms():
+    model = tfzoo.create_model("deeplab_largefov_vgg16", num_classes=2, batch_norm=True)
+    layers = []
+    for index, name in enumerate(("block1_conv1", "block5_conv3")):
+        kernel = model.get_layer(name).kernel
+        layer = keras.layers.Conv2D(kernel.shape[-1], 3, name=name)
+        layer.build((None, None, None, kernel.shape[-2]))
+        layer.set_weights([np.full(kernel.shape, index), np.full(kernel.shape[-1], index + 3)])
+        layers.append(layer)
+    imagenet.copy_vgg16(types.SimpleNamespace(layers=layers), model)
+    for index, name in enumerate(("block1_conv1", "block5_conv3")):
+        np.testing.assert_array_equal(model.get_layer(name).kernel, np.full(model.get_layer(name).kernel.shape, index))
+        np.testing.assert_array_equal(model.get_layer(f"{name}_bn").beta, np.full(model.get_layer(name).filters, index + 3))
+
+
+def test_mobilenetv2_computes_what_keras_mobilenetv2_computes():
+    published = keras.applications.MobileNetV2(weights=None, alpha=0.35, include_top=False, input_shape=(96, 96, 3))
+    pixels = keras.Input((None, None, 3))
+    ours = keras.Model(pixels, mobilenet_v2_features(pixels, width_multiplier=0.35))
+    imagenet.copy_by_name(published, ours)
+    images = np.random.default_rng(0).normal(size=(1, 96, 96, 3)).astype(np.float32)
+    last = "block_16_project_BN"
+    expected = np.asarray(keras.Model(published.input, published.get_layer(last).output)(images))
+    np.testing.assert_allclose(ours(images)[last], expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_mobilenetv2_is_published_for_some_widths_only():
+    model = tfzoo.create_model("unet_mobilenetv2", num_classes=2, width_multiplier=0.25)
+    with pytest.raises(InputError, match=r"width_multiplier=0.35 or .*width_multiplier=1 or .* and this model has 0.25"):
+        imagenet.load_mobilenetv2(model)
+
+
+# === Checkpoints in torchvision's layout ===
+
+SMALL = {"width_multiplier": 0.125}  # no file is published for it, but its tensors bear the same names
+
+
+@pytest.fixture
+def write_checkpoint(tmp_path, monkeypatch):
+    """A function that makes a ``.pth`` file of given tensors, as the reader would give them, and returns its path."""
+    files = {}
+
+    def write(tensors, name="model.pth"):
+        path = tmp_path / name
+        path.write_bytes(b"tensors")
+        files[path] = tensors
+        return path
+
+    monkeypatch.setattr(torchvision, "read_tensors", lambda path: dict(files[path]))
+    return write
+
+
+def state_dict(model, seed=0):
+    """Random arrays under torchvision's names, in its order of axes, as PyTorch saves them."""
+    rng, tensors = np.random.default_rng(seed), {}
+    for layer in model.layers:
+        for variable in layer.weights:
+            shape = variable.shape
+            if isinstance(layer, keras.layers.BatchNormalization):
+                name = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}[
+                    variable.name
+                ]
+                tensors[f"{layer.name}.num_batches_tracked"] = np.array(7)
+            elif variable.name == "bias":
+                name = "bias"
+            elif isinstance(layer, keras.layers.DepthwiseConv2D):
+                name, shape = "weight", (shape[2], shape[3], shape[0], shape[1])
+            else:
+                name, shape = "weight", (shape[3], shape[2], shape[0], shape[1])
+            tensors[f"{layer.name}.{name}"] = rng.uniform(0.1, 1, shape).astype(np.float32)
+    return tensors
+
+
+def small(name, classes=21, **options):
+    return tfzoo.create_model(name, num_classes=classes, **SMALL, **options)
+
+
+@pytest.fixture(scope="module")
+def fcn_tensors():
+    return state_dict(small("fcn_resnet50", aux_loss=True))
+
+
+def test_arrays_find_their_layers_and_axes(write_checkpoint):
+    tensors = state_dict(small("lraspp_mobilenet_v3_large"))
+    model = tfzoo.create_model("lraspp_mobilenet_v3_large", weights=write_checkpoint(tensors), **SMALL)
+    kernel, _ = model.get_layer("classifier.low_classifier").get_weights()
+    np.testing.assert_array_equal(kernel[0, 0, 3, 20], tensors["classifier.low_classifier.weight"][20, 3, 0, 0])
+    (kernel,) = model.get_layer("backbone.4.block.1.0").get_weights()
+    np.testing.assert_array_equal(kernel[1, 4, 5, 0], tensors["backbone.4.block.1.0.weight"][5, 0, 1, 4])
+    (kernel,) = model.get_layer("backbone.0.0").get_weights()
+    np.testing.assert_array_equal(kernel[0, 2, 1, 6], tensors["backbone.0.0.weight"][6, 1, 0, 2])
+    norm = model.get_layer("classifier.cbr.1")
+    for ours, theirs in (
+        ("gamma", "weight"),
+        ("beta", "bias"),
+        ("moving_mean", "running_mean"),
+        ("moving_variance", "running_var"),
+    ):
+        np.testing.assert_array_equal(getattr(norm, ours), tensors[f"classifier.cbr.1.{theirs}"])
+
+
+def test_a_whole_checkpoint_brings_its_classes_and_its_auxiliary_head(write_checkpoint, fcn_tensors):
+    model = tfzoo.create_model("fcn_resnet50", weights=write_checkpoint(fcn_tensors), **SMALL)
+    assert model.class_names[:2] == ["__background__", "aeroplane"] and model.class_names[-1] == "tvmonitor"
+    assert model.num_classes == 21 and model.options["aux_loss"] is True
+    without = {key: array for key, array in fcn_tensors.items() if not key.startswith("aux_classifier.")}
+    model = tfzoo.create_model("fcn_resnet50", weights=write_checkpoint(without, "without.pth"), **SMALL)
+    assert model.options["aux_loss"] is False
+    model = tfzoo.create_model("fcn_resnet50", weights=write_checkpoint(fcn_tensors), aux_loss=False, **SMALL)
+    assert model.options["aux_loss"] is False
+
+
+def test_a_checkpoint_of_other_classes_brings_their_number(write_checkpoint):
+    path = write_checkpoint(state_dict(small("fcn_resnet50", classes=4)))
+    model = tfzoo.create_model("fcn_resnet50", weights=path, **SMALL)
+    assert model.class_names == ["class_0", "class_1", "class_2", "class_3"]
+
+
+@pytest.mark.parametrize("classes", [{"num_classes": 3}, {"class_names": list("abc")}, {"num_classes": 21}])
+def test_where_classes_are_given_their_layers_start_anew(write_checkpoint, fcn_tensors, classes, capsys):
+    model = tfzoo.create_model("fcn_resnet50", weights=write_checkpoint(fcn_tensors), **classes, **SMALL)
+    assert capsys.readouterr().out.splitlines() == [
+        f"model.pth: classifier.4, aux_classifier.4 start anew, for {model.num_classes} classes."
+    ]
+    for name in ("classifier", "aux_classifier"):
+        assert not np.any(model.get_layer(f"{name}.4").bias)
+        np.testing.assert_array_equal(model.get_layer(f"{name}.1").gamma, fcn_tensors[f"{name}.1.weight"])
+
+
+def test_an_auxiliary_head_that_the_file_lacks_starts_anew(write_checkpoint, fcn_tensors, capsys):
+    without = {key: array for key, array in fcn_tensors.items() if not key.startswith("aux_classifier.")}
+    model = tfzoo.create_model("fcn_resnet50", weights=write_checkpoint(without), aux_loss=True, **SMALL)
+    assert capsys.readouterr().out == "model.pth: aux_classifier start anew, for 21 classes.\n"
+    np.testing.assert_array_equal(model.get_layer("classifier.4").bias, fcn_tensors["classifier.4.bias"])
+
+
+def test_counters_of_batches_may_be_missing(write_checkpoint, fcn_tensors):
+    without = {key: array for key, array in fcn_tensors.items() if not key.endswith("num_batches_tracked")}
+    assert len(without) < len(fcn_tensors)
+    model = tfzoo.create_model("fcn_resnet50", weights=write_checkpoint(without), **SMALL)
+    np.testing.assert_array_equal(model.get_layer("classifier.4").bias, fcn_tensors["classifier.4.bias"])
+
+
+def removed(tensors):
+    del tensors["backbone.layer4.1.conv2.weight"], tensors["classifier.4.weight"]
+
+
+def added(tensors):
+    tensors |= {f"backbone.layer5.{i}.conv1.weight": np.zeros(1) for i in range(5)}
+
+
+def turned(tensors):
+    tensors["classifier.4.weight"] = tensors["classifier.4.weight"].transpose(1, 0, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "parts"),
+    [
+        (removed, ("lacks backbone.layer4.1.conv2.weight, classifier.4.weight",)),
+        (added, ("has what the model has not, backbone.layer5.0.conv1.weight", "and 2 more")),
+        (turned, ("has classifier.4.weight as [64, 21, 1, 1] instead of [21, 64, 1, 1]",)),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(write_checkpoint, fcn_tensors, spoil, parts, expect_sentence):
+    tensors = dict(fcn_tensors)
+    spoil(tensors)
+    path = write_checkpoint(tensors)
+    expect_sentence(
+        lambda: tfzoo.create_model("fcn_resnet50", weights=path, **SMALL), path, "does not fit model 'fcn_resnet50'", *parts
+    )
+
+
+def test_a_checkpoint_of_another_model_is_told(write_checkpoint, fcn_tensors, expect_sentence):
+    path = write_checkpoint(fcn_tensors)
+    expect_sentence(lambda: tfzoo.create_model("deeplabv3_resnet50", weights=path, **SMALL), "lacks classifier.0.convs.")
+    expect_sentence(lambda: tfzoo.create_model("fcn_resnet101", weights=path, **SMALL), "lacks backbone.layer3.6.conv1.weight")
+    expect_sentence(lambda: tfzoo.create_model("fcn_resnet50", weights=path), "as [8, 3, 7, 7] instead of [64, 3, 7, 7]")
+    expect_sentence(lambda: tfzoo.create_model("unet", num_classes=2, weights=path, depth=2, **SMALL), "does not fit model 'unet'")
+
+
+def test_a_missing_checkpoint_is_told(tmp_path, expect_sentence):
+    expect_sentence(lambda: tfzoo.create_model("fcn_resnet50", weights=tmp_path / "no.pth"), tmp_path / "no.pth", missing=True)
+
+
+@pytest.mark.parametrize("name", ["deeplabv3_resnet50", "deeplabv3_mobilenet_v3_large"])
+def test_a_backbones_file_fills_the_backbone(write_checkpoint, name):
+    whole = state_dict(small(name))
+    prefix = "features." if "mobilenet" in name else ""
+    tensors = {key.replace("backbone.", prefix): array for key, array in whole.items() if key.startswith("backbone.")}
+    tensors |= (
+        {"fc.weight": np.zeros((1000, 256)), "fc.bias": np.zeros(1000)} if not prefix else {"classifier.3.weight": np.zeros(9)}
+    )
+    path = write_checkpoint(tensors)
+    model = tfzoo.create_model(name, num_classes=5, weights=path, **SMALL)
+    for key, (variable, axes) in torchvision.expected(model).items():
+        if key.startswith("backbone."):
+            np.testing.assert_array_equal(variable, whole[key].transpose(axes))
+    with pytest.raises(InputError, match="needs to know its classes"):
+        tfzoo.create_model(name, weights=path, **SMALL)
+
+
+# === Published files ===
+
+
+def published(monkeypatch, tmp_path, content):
+    """Lets ``keras.utils.get_file`` find a file of this content, as a download would, and returns where."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+
+    def get_file(name, origin, cache_dir, cache_subdir):
+        assert origin == f"https://download.pytorch.org/models/{name}"
+        path = tmp_path / "models" / name
+        assert path.parent == (tmp_path.__class__(cache_dir) / cache_subdir)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+        return str(path)
+
+    monkeypatch.setattr(keras.utils, "get_file", get_file)
+
+
+def test_a_published_file_is_checked_by_its_digest(monkeypatch, tmp_path, expect_sentence):
+    published(monkeypatch, tmp_path, b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert torchvision.fetch(f"net-{digest[:8]}.pth") == tmp_path / "models" / f"net-{digest[:8]}.pth"
+    sentence = expect_sentence(
+        lambda: tfzoo.create_model("fcn_resnet50", weights="voc"), "fcn_resnet50_coco-1167a1af.pth", "delete it"
+    )
+    assert f"begins with {digest[:8]}, not 1167a1af" in sentence
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "file_name"),
+    [
+        ("fcn_resnet101", "voc", "fcn_resnet101_coco-7ecb50ca.pth"),
+        ("deeplabv3_resnet50", "voc", "deeplabv3_resnet50_coco-cd0a2569.pth"),
+        ("lraspp_mobilenet_v3_large", "voc", "lraspp_mobilenet_v3_large-d234d4ea.pth"),
+        ("fcn_resnet50", "imagenet", "resnet50-0676ba61.pth"),
+        ("pspnet_resnet50", "imagenet", "resnet50-0676ba61.pth"),
+        ("deeplabv3_mobilenet_v3_large", "imagenet", "mobilenet_v3_large-8738ca79.pth"),
+    ],
+)
+def test_offline_the_sentence_says_which_file_goes_where(monkeypatch, tmp_path, expect_sentence, name, weights, file_name):
+    def refuse(*_, **__):
+        raise Exception("URL fetch failure")
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(keras.utils, "get_file", refuse)
+    place = tmp_path / "models" / file_name
+    expect_sentence(
+        lambda: tfzoo.create_model(name, num_classes=3, weights=weights),
+        f"https://download.pytorch.org/models/{file_name} could not be downloaded",
+        f"put this file at {place}",
+        missing=True,
+    )
+
+
+def test_every_published_name_has_its_file():
+    from tfzoo.zoo import MODELS
+
+    assert {name for name, entry in MODELS.items() if "voc" in entry.weights} == set(torchvision.PUBLISHED)

@@ -1,11 +1,10 @@
-"""Weights for a model: a file of ours, or a published backbone."""
+"""Weights for a model: from a file of ours, from one in torchvision's layout, or published."""
 
 import importlib
 import pathlib
 
 from tfzoo.errors import InputError, MissingInputError
-
-SUFFIXES = (".h5",)
+from tfzoo.weights.source import Source
 
 
 def load_model(path):
@@ -43,6 +42,70 @@ def register_all():
         importlib.import_module(entry.builder.partition(":")[0])
 
 
+def open_weights(weights, name, entry) -> Source:
+    """Returns the weights that ``create_model(weights=...)`` names, for the model ``name``, whose line in the zoo is ``entry``.
+
+    Raises:
+        InputError: the weights are unknown, of another architecture, or not what was published.
+        MissingInputError: the file is not there, or cannot be downloaded.
+    """
+    from tfzoo.weights import imagenet, torchvision
+
+    if weights == "imagenet" and weights in entry.weights:
+        return imagenet.open_backbone(name, entry)
+    if weights in entry.weights:
+        return torchvision.Checkpoint(torchvision.fetch(torchvision.PUBLISHED[name]), entry)
+    path = pathlib.Path(str(weights))
+    if path.suffix == ".keras":
+        return KerasFile(path, entry)
+    if path.suffix in torchvision.SUFFIXES:
+        return torchvision.Checkpoint(_existing(path), entry)
+    if path.suffix == ".h5":
+        return WeightsFile(path, name)
+    known = ", ".join(f"'{w}'" for w in entry.weights) or "none"
+    raise InputError(
+        f"Model '{name}' has no weights '{weights}': published ones are {known}; else give a .keras, .weights.h5 or .pth file."
+    )
+
+
+class KerasFile(Source):
+    """A whole model of ours: it brings its classes, options and normalisation along."""
+
+    def __init__(self, path, entry):
+        self.path, self.stored = path, load_model(path)
+        check_architecture(self.stored, entry, path)
+        self.num_classes, self.class_names = self.stored.num_classes, self.stored.class_names
+        self.options = stored_options(self.stored, entry)
+
+    def load(self, model, new_head):
+        """Copies the weights into a model of the same options and number of classes; else an InputError."""
+        stored = self.stored
+        if stored.num_classes != model.num_classes:
+            raise InputError(
+                f"{self.path} was trained for {stored.num_classes} classes, not {model.num_classes}: use data of the same classes."
+            )
+        if stored.options != model.options:
+            differ = ", ".join(f"{k}={stored.options[k]}" for k in stored.options if stored.options[k] != model.options.get(k))
+            raise InputError(f"{self.path} was built with {differ}: give the same options.")
+        model.set_weights(stored.get_weights())
+
+
+class WeightsFile(Source):
+    """The weights of a model of ours, alone."""
+
+    def __init__(self, path, name):
+        self.path, self.name = _existing(path), name
+
+    def load(self, model, new_head):
+        """Puts the weights into a model of the same architecture, options and number of classes; else an InputError."""
+        try:
+            model.load_weights(self.path)
+        except Exception as error:
+            raise InputError(
+                f"{self.path} does not fit model '{self.name}' with {model.num_classes} classes ({_first_line(error)})."
+            ) from error
+
+
 def stored_options(stored, entry) -> dict:
     """Returns the options that a stored model was built with, but for those that the name in the zoo fixes."""
     config = stored.get_config()
@@ -59,52 +122,6 @@ def check_architecture(stored, entry, path):
             f"{path} holds the model '{stored.name}' ({type(stored).__name__}), not a {wanted.__name__}"
             f"{''.join(f' of {key} {value}' for key, value in fixed.items())}: name the model that it was trained as."
         )
-
-
-def input_transform(entry, weights) -> dict:
-    """Returns the ``image_mean`` and ``image_std`` that the weights were trained with, as options; {} for the defaults."""
-    if weights == "imagenet" and "imagenet" in entry.weights:
-        from tfzoo.weights import imagenet
-
-        return dict(imagenet.VGG16_TRANSFORM)
-    return {}
-
-
-def load(model, name, entry, weights):
-    """Puts published weights, or those of a ``.weights.h5`` file, into a model.
-
-    Raises:
-        InputError: the weights are unknown, or of another architecture, width or number of classes.
-        MissingInputError: the file is not there.
-    """
-    if weights in entry.weights:
-        from tfzoo.weights import imagenet
-
-        imagenet.load_vgg16(model)
-        return
-    path = pathlib.Path(str(weights))
-    if path.suffix not in SUFFIXES:
-        known = ", ".join(f"'{w}'" for w in entry.weights) or "none"
-        raise InputError(
-            f"Model '{name}' has no weights '{weights}': published ones are {known}; else give a .keras or .weights.h5 file."
-        )
-    _existing(path)
-    try:
-        model.load_weights(path)
-    except Exception as error:
-        raise InputError(f"{path} does not fit model '{name}' with {model.num_classes} classes ({_first_line(error)}).") from error
-
-
-def copy(stored, model, path):
-    """Copies a stored model's weights into one of the same architecture, options and number of classes; else an InputError."""
-    if stored.num_classes != model.num_classes:
-        raise InputError(
-            f"{path} was trained for {stored.num_classes} classes, not {model.num_classes}: use data of the same classes."
-        )
-    if stored.options != model.options:
-        differ = ", ".join(f"{k}={stored.options[k]}" for k in stored.options if stored.options[k] != model.options.get(k))
-        raise InputError(f"{path} was built with {differ}: give the same options.")
-    model.set_weights(stored.get_weights())
 
 
 def _existing(path) -> pathlib.Path:

@@ -1,0 +1,220 @@
+"""Checkpoints in torchvision's layout: where they are published, what they bring, and how their arrays become ours.
+
+Our layers bear the names of torchvision's modules, so a key of the checkpoint is a layer's name and one of weight, bias,
+running_mean and running_var; only the order of the axes differs.
+"""
+
+import collections
+import hashlib
+import inspect
+import os
+import pathlib
+
+import numpy as np
+
+from tfzoo.errors import InputError, MissingInputError
+from tfzoo.weights.source import Source
+from tfzoo.weights.torch_file import read_tensors
+
+URL = "https://download.pytorch.org/models/"
+SUFFIXES = (".pth", ".pt")
+
+# File names carry the first eight hex digits of the file's SHA-256.
+PUBLISHED = {
+    "fcn_resnet50": "fcn_resnet50_coco-1167a1af.pth",
+    "fcn_resnet101": "fcn_resnet101_coco-7ecb50ca.pth",
+    "deeplabv3_resnet50": "deeplabv3_resnet50_coco-cd0a2569.pth",
+    "deeplabv3_resnet101": "deeplabv3_resnet101_coco-586e9e4e.pth",
+    "deeplabv3_mobilenet_v3_large": "deeplabv3_mobilenet_v3_large-fc3c493d.pth",
+    "lraspp_mobilenet_v3_large": "lraspp_mobilenet_v3_large-d234d4ea.pth",
+}
+BACKBONES = {
+    "resnet50": "resnet50-0676ba61.pth",
+    "resnet101": "resnet101-63fe2227.pth",
+    "mobilenet_v3_large": "mobilenet_v3_large-8738ca79.pth",
+}
+VOC_CLASSES = (
+    *("__background__", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
+    *("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+CLASS_LISTS = {len(VOC_CLASSES): VOC_CLASSES}  # by number of classes
+
+BACKBONE, AUXILIARY = "backbone.", "aux_classifier."
+CLASSIFIERS = ("fc.", "classifier.")  # of ImageNet's 1000 classes, in a backbone's file
+
+# Our variables' names, and theirs.
+ARRAYS = {
+    "kernel": "weight",
+    "bias": "bias",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+# Which of their axes each of ours is.
+AXES = {
+    "Conv2D": (2, 3, 1, 0),  # [out, in, h, w] to [h, w, in, out]
+    "DepthwiseConv2D": (2, 3, 0, 1),  # [channels, 1, h, w] to [h, w, channels, 1]
+    "Conv2DTranspose": (2, 3, 1, 0),  # [in, out, h, w] to [h, w, out, in]
+    "Dense": (1, 0),  # [out, in] to [in, out]
+}
+NAMED = 3  # tensors that an error names, of each kind
+
+
+class Checkpoint(Source):
+    """A ``.pth`` file of a whole model of torchvision, or of a backbone alone (whose classifier is left out).
+
+    Args:
+        path: the file.
+        entry: line of the zoo's table whose model it is for.
+
+    Attributes:
+        tensors: key -> array, without the norms' counters of batches; a backbone's keys begin with "backbone.".
+        whole: whether it has a head, and so brings classes.
+
+    Raises:
+        MissingInputError: there is no such file.
+        InputError: it is damaged, or holds anything but tensors.
+    """
+
+    def __init__(self, path, entry):
+        self.path, builder = pathlib.Path(path), entry.build_class()
+        tensors = {key: array for key, array in read_tensors(path).items() if not key.endswith("num_batches_tracked")}
+        self.whole = any(key.startswith(BACKBONE) for key in tensors)
+        self.tensors = tensors if self.whole else as_backbone(tensors)
+        if not self.whole:
+            return
+        self.num_classes = self._count_classes(class_layers(builder))
+        self.class_names = CLASS_LISTS.get(self.num_classes)
+        if "aux_loss" in inspect.signature(builder.__init__).parameters:
+            self.options = {"aux_loss": self._has(AUXILIARY)}
+
+    def _count_classes(self, layers):
+        """The number of classes that most of the class layers' arrays tell: a reshaped one is found later, and named."""
+        keys = [f"{layer}.{array}" for layer in layers for array in ("weight", "bias")]
+        widths = collections.Counter(len(self.tensors[key]) for key in keys if key in self.tensors and self.tensors[key].ndim)
+        return widths.most_common(1)[0][0] if widths else None
+
+    def _has(self, prefix):
+        return any(key.startswith(prefix) for key in self.tensors)
+
+    def load(self, model, new_head):
+        """Puts the arrays into a model. ``new_head``: not those whose shape depends on the number of classes.
+
+        Raises:
+            InputError: the file lacks tensors, has some that the model has not, or in other shapes; the first ones are named.
+        """
+        anew = self._layers_made_anew(model, new_head) if self.whole else []
+        if anew:
+            print(f"{self.path.name}: {', '.join(anew)} start anew, for {model.num_classes} classes.")
+        unread = tuple(f"{name}." for name in anew)
+        unwanted = unread if model.options.get("aux_loss", True) else (*unread, AUXILIARY)
+        variables = {
+            key: variable
+            for key, variable in expected(model).items()
+            if (self.whole or key.startswith(BACKBONE)) and not key.startswith(unread)
+        }
+        tensors = {key: array for key, array in self.tensors.items() if not key.startswith(unwanted)}
+        self._check(model, tensors, variables)
+        for key, (variable, axes) in variables.items():
+            variable.assign(np.transpose(tensors[key], axes).astype("float32"))
+
+    def _layers_made_anew(self, model, new_head):
+        """Names of layers, or of a module, that keep their random start."""
+        if model.options.get("aux_loss") and not self._has(AUXILIARY):
+            head, module = [layer for layer in class_layers(model) if not layer.startswith(AUXILIARY)], [AUXILIARY[:-1]]
+        else:
+            head, module = class_layers(model), []
+        present = {layer.name for layer in model.layers}
+        return [layer for layer in head if layer in present and new_head] + module
+
+    def _check(self, model, tensors, variables):
+        shapes = {key: their_shape(variable.shape, axes) for key, (variable, axes) in variables.items()}
+        missing = [key for key in shapes if key not in tensors]
+        extra = [key for key in tensors if key not in shapes]
+        reshaped = [
+            f"{key} as {list(tensors[key].shape)} instead of {list(shape)}"
+            for key, shape in shapes.items()
+            if key in tensors and tensors[key].shape != shape
+        ]
+        faults = (("lacks", missing), ("has what the model has not,", extra), ("has", reshaped))
+        told = " and ".join(f"{verb} {_some(keys)}" for verb, keys in faults if keys)
+        if told:
+            raise InputError(
+                f"{self.path} does not fit model '{model.name}': it {told}; build the model that the file was trained as "
+                "(published files have width_multiplier=1)."
+            )
+
+
+def class_layers(model) -> tuple:
+    """Names of the layers whose shape depends on the number of classes, of a model or its class."""
+    return getattr(model, "class_layers", ())
+
+
+def as_backbone(tensors) -> dict:
+    """Returns the arrays of a classification network under the names that they have in a segmenter, without its classifier."""
+    renamed = {}
+    for key, array in tensors.items():
+        if key.startswith("features."):
+            key = key.removeprefix("features.")
+        elif key.startswith(CLASSIFIERS):
+            continue
+        renamed[BACKBONE + key] = array
+    return renamed
+
+
+def expected(model) -> dict:
+    """Returns torchvision's key -> (our variable, which of their axes each of ours is), for all of a model's variables."""
+    return {
+        f"{layer.name}.{ARRAYS.get(variable.name, variable.name)}": (variable, _axes(layer, variable))
+        for layer in model.layers
+        for variable in layer.weights
+    }
+
+
+def their_shape(shape, axes) -> tuple:
+    """The shape that an array of ours has in torchvision's order of axes."""
+    return tuple(shape[axes.index(axis)] for axis in range(len(axes)))
+
+
+def _axes(layer, variable):
+    unchanged = tuple(range(len(variable.shape)))
+    return AXES.get(type(layer).__name__, unchanged) if variable.name == "kernel" else unchanged
+
+
+def _some(keys):
+    more = len(keys) - NAMED
+    return ", ".join(keys[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def fetch(file_name) -> pathlib.Path:
+    """Returns the path of a published file in Keras's cache, downloaded if it is not there.
+
+    Raises:
+        MissingInputError: it cannot be downloaded; the message says which file to put where.
+        InputError: the file's digest is not the one in its name.
+    """
+    import keras
+
+    cache = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    try:
+        path = keras.utils.get_file(file_name, URL + file_name, cache_dir=str(cache), cache_subdir="models")
+    except Exception as error:
+        raise MissingInputError(
+            f"{URL}{file_name} could not be downloaded: put this file at {cache / 'models' / file_name}, or go without weights."
+        ) from error
+    check_digest(path)
+    return pathlib.Path(path)
+
+
+def check_digest(path):
+    """Raises an InputError unless the file's SHA-256 begins with the digits at the end of its name."""
+    path = pathlib.Path(path)
+    wanted = path.stem.rpartition("-")[-1]
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(wanted):
+        raise InputError(
+            f"{path} is not the published file (its SHA-256 begins with {found[: len(wanted)]}, not {wanted}): delete it, so that "
+            "it is downloaded again."
+        )
