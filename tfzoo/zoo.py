@@ -16,6 +16,7 @@ class Entry:
         paper: first author and year.
         options: what this name fixes of the class's arguments.
         weights: names that ``create_model(weights=...)`` takes, beside paths.
+        published: what is published about its accuracy.
     """
 
     builder: str
@@ -23,6 +24,7 @@ class Entry:
     paper: str
     options: dict = dataclasses.field(default_factory=dict)
     weights: tuple[str, ...] = ()
+    published: str = ""
 
     def build_class(self):
         """Imports and returns the class (this imports Keras)."""
@@ -30,11 +32,37 @@ class Entry:
         return getattr(importlib.import_module(module), name)
 
 
+def _semantic(builder, paper, published="", weights=(), **options):
+    return Entry(f"tfzoo.models.{builder}", "semantic", paper, options, weights, published)
+
+
+IMAGENET, VOC = ("imagenet",), ("voc", "imagenet")
+
 MODELS = {
-    "fcn8s_vgg16": Entry("tfzoo.models.fcn:FCN", "semantic", "Long 2015", {"stride": 8}, ("imagenet",)),
-    "fcn16s_vgg16": Entry("tfzoo.models.fcn:FCN", "semantic", "Long 2015", {"stride": 16}, ("imagenet",)),
-    "fcn32s_vgg16": Entry("tfzoo.models.fcn:FCN", "semantic", "Long 2015", {"stride": 32}, ("imagenet",)),
-    "unet": Entry("tfzoo.models.unet:UNet", "semantic", "Ronneberger 2015"),
+    "fcn8s_vgg16": _semantic("fcn:FCN", "Long 2015", "mIoU 62.2 (VOC 2012 test)", IMAGENET, stride=8),
+    "fcn16s_vgg16": _semantic("fcn:FCN", "Long 2015", weights=IMAGENET, stride=16),
+    "fcn32s_vgg16": _semantic("fcn:FCN", "Long 2015", weights=IMAGENET, stride=32),
+    "fcn_resnet50": _semantic("fcn_resnet:FCNResNet", "Long 2015", "mIoU 60.5 (COCO val2017)", VOC, backbone="resnet50"),
+    "fcn_resnet101": _semantic("fcn_resnet:FCNResNet", "Long 2015", "mIoU 63.7 (COCO val2017)", VOC, backbone="resnet101"),
+    "segnet_vgg16": _semantic("segnet:SegNet", "Badrinarayanan 2017", "mIoU 55.6 (CamVid test)", IMAGENET),
+    "segnet_basic": _semantic("segnet:SegNetBasic", "Badrinarayanan 2017", "mIoU 46.3 (CamVid test)"),
+    "deconvnet_vgg16": _semantic("deconvnet:DeconvNet", "Noh 2015", "mIoU 69.6 (VOC 2012 test)", IMAGENET),
+    "unet": _semantic("unet:UNet", "Ronneberger 2015", "IoU 92.0 (PhC-U373)"),
+    "unet_resnet50": _semantic("unet:UNetWithBackbone", "Ronneberger 2015", weights=IMAGENET, backbone="resnet50"),
+    "unet_mobilenetv2": _semantic("unet:UNetWithBackbone", "Ronneberger 2015", weights=IMAGENET, backbone="mobilenetv2"),
+    "dilated_vgg16": _semantic("dilated:DilatedVGG", "Yu 2016", "mIoU 65.3 (CamVid test)", IMAGENET),
+    "deeplab_largefov_vgg16": _semantic("deeplab:DeepLabLargeFOV", "Chen 2015", "mIoU 62.3 (VOC 2012 val)", IMAGENET),
+    "deeplabv2_resnet101": _semantic("deeplab:DeepLabV2", "Chen 2018", "mIoU 76.4 (VOC 2012 val)", IMAGENET, backbone="resnet101"),
+    "deeplabv3_resnet50": _semantic("deeplabv3:DeepLabV3", "Chen 2017", "mIoU 66.4 (COCO val2017)", VOC, backbone="resnet50"),
+    "deeplabv3_resnet101": _semantic("deeplabv3:DeepLabV3", "Chen 2017", "mIoU 67.4 (COCO val2017)", VOC, backbone="resnet101"),
+    "deeplabv3_mobilenet_v3_large": _semantic(
+        "deeplabv3:DeepLabV3", "Chen 2017", "mIoU 60.3 (COCO val2017)", VOC, backbone="mobilenet_v3_large"
+    ),
+    "deeplabv3plus_resnet50": _semantic("deeplabv3plus:DeepLabV3Plus", "Chen 2018", weights=IMAGENET, backbone="resnet50"),
+    "deeplabv3plus_mobilenetv2": _semantic("deeplabv3plus:DeepLabV3Plus", "Chen 2018", weights=IMAGENET, backbone="mobilenetv2"),
+    "lraspp_mobilenet_v3_large": _semantic("lraspp:LRASPP", "Howard 2019", "mIoU 57.9 (COCO val2017)", VOC),
+    "enet": _semantic("enet:ENet", "Paszke 2016", "mIoU 51.3 (CamVid test)"),
+    "pspnet_resnet50": _semantic("pspnet:PSPNet", "Zhao 2017", "mIoU 41.7 (ADE20K val)", IMAGENET, backbone="resnet50"),
 }
 
 

@@ -18,7 +18,9 @@ class Segmenter(keras.Model):
     """Base of the segmentation architectures.
 
     A subclass builds its functional graph in ``build_network``, which gets normalised pixels and the architecture's options.
-    ``model(images)`` takes [B, H, W, 3], RGB, 0 to 255, any size from 32x32, and returns logits [B, H, W, C].
+    ``model(images)`` takes [B, H, W, 3], RGB, 0 to 255, any size from 32x32, and returns logits [B, H, W, C]; with an auxiliary
+    head a dict of two such maps, ``out`` and ``aux``, in training and inference alike. The loss is then that of ``out`` plus
+    ``aux_loss_weight`` times that of ``aux``; metrics and answers come from ``out``.
 
     Args:
         num_classes: C, every label that a pixel can have (a background among them, where the data has one).
@@ -33,6 +35,7 @@ class Segmenter(keras.Model):
     """
 
     task = "semantic"
+    aux_loss_weight = 0.5
 
     def __init__(
         self,
@@ -50,9 +53,8 @@ class Segmenter(keras.Model):
         with policy_scope(policy):
             images = keras.Input((None, None, 3), name="images", dtype="float32")
             pixels = ImageNormalization(image_mean, image_std, name="normalization")(images)
-            features = self.build_network(pixels, num_classes, **options)
-            logits = keras.layers.Activation("linear", dtype="float32", name="logits")(features)
-            super().__init__(inputs=images, outputs=logits, name=name)
+            logits = self.build_network(pixels, num_classes, **options)
+            super().__init__(inputs=images, outputs=_as_float32(logits), name=name)
         self.autocast = False  # pictures reach the normalisation as they are, whatever the policy
         self.num_classes = int(num_classes)
         self.class_names = list(class_names or (f"class_{i}" for i in range(num_classes)))
@@ -63,7 +65,7 @@ class Segmenter(keras.Model):
 
     @staticmethod
     def build_network(pixels, num_classes, **options):
-        """Returns the logits [B, H, W, C] for normalised pixels [B, H, W, 3], both Keras tensors."""
+        """Returns the logits [B, H, W, C] for normalised pixels [B, H, W, 3], Keras tensors; or {"out": logits, "aux": logits}."""
         raise NotImplementedError
 
     def compile(self, optimizer="adamw", loss=None, metrics=None, **kwargs):
@@ -74,6 +76,17 @@ class Segmenter(keras.Model):
         if metrics is None:
             metrics = [PixelAccuracy(self.num_classes, name="accuracy"), MeanIoU(self.num_classes, name="mean_iou")]
         super().compile(optimizer=optimizer, loss=loss or PixelCrossEntropy(), metrics=metrics, **kwargs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The compiled loss; of a model with an auxiliary head both losses, see the class."""
+        loss = super().compute_loss(x, y, main_logits(y_pred), sample_weight, training)
+        if isinstance(y_pred, dict):
+            loss = loss + self.aux_loss_weight * super().compute_loss(x, y, y_pred["aux"], sample_weight, training)
+        return loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """The compiled metrics, of the main logits."""
+        return super().compute_metrics(x, y, main_logits(y_pred), sample_weight)
 
     def compile_from_config(self, config):
         """Compiles a loaded model as it was saved, its optimizer ready to take its saved state."""
@@ -134,11 +147,22 @@ class DeployedSegmenter(keras.Model):
         self.built = True  # it has no weights of its own
 
     def call(self, images):
-        logits = self.network(ops.cast(images, "float32"), training=False)
+        logits = main_logits(self.network(ops.cast(images, "float32"), training=False))
         if self.raw:
             return {"logits": logits}
         scores = ops.max(ops.softmax(logits, axis=-1), axis=-1)
         return {"labels": ops.cast(argmax(logits, axis=-1), "uint8"), "scores": scores}
+
+
+def main_logits(outputs):
+    """The logits that answer, of a model with or without an auxiliary head."""
+    return outputs["out"] if isinstance(outputs, dict) else outputs
+
+
+def _as_float32(logits):
+    if not isinstance(logits, dict):
+        return keras.layers.Activation("linear", dtype="float32", name="logits")(logits)
+    return {name: keras.layers.Activation("linear", dtype="float32", name=f"{name}_logits")(x) for name, x in logits.items()}
 
 
 def check_images(shape):
@@ -158,7 +182,7 @@ def check_classes(num_classes, class_names):
         raise InputError(f"num_classes is {num_classes}, but there are {len(class_names)} class names: they must be as many.")
 
 
-def check_options(width_multiplier, batch_norm):
+def check_options(width_multiplier, batch_norm=True):
     """Raises an InputError unless the width is above 0 and ``batch_norm`` is True or False."""
     if not (isinstance(width_multiplier, numbers.Real) and width_multiplier > 0):
         raise InputError(f"width_multiplier is {width_multiplier!r}: it must be a number above 0.")

@@ -5,6 +5,7 @@ Ronneberger, Fischer, Brox 2015: U-Net: Convolutional Networks for Biomedical Im
 
 import keras
 
+from tfzoo.backbones import feature_pyramid
 from tfzoo.errors import InputError
 from tfzoo.layers.cropping import CropLike
 from tfzoo.layers.padding import OverlapTilePadding
@@ -59,13 +60,56 @@ class UNet(Segmenter):
         # === Expanding path ===
         for level in reversed(range(depth)):
             name = f"up{level + 1}"
-            x = keras.layers.Conv2DTranspose(widths[level], 2, strides=2, kernel_initializer="he_normal", name=f"{name}_conv")(x)
+            x = up_convolution(x, widths[level], name)
             x = join(skips[level], x, padding, name)
             x = double_convolution(x, widths[level], padding, batch_norm, name=name)
 
         # === Head ===
         x = keras.layers.Conv2D(num_classes, 1, name="head")(x)
         return CropLike(name="crop")([x, pixels]) if padding == "valid" else x
+
+
+@keras.saving.register_keras_serializable("tfzoo")
+class UNetWithBackbone(Segmenter):
+    """U-Net's expanding path on the features of a classification network, as its contracting path.
+
+    The skips are the backbone's features at strides 2, 4, 8 and 16; a last step without a skip brings the map to the picture's
+    size.
+
+    Args:
+        num_classes, class_names, ...: see ``Segmenter``.
+        backbone: one of ``tfzoo.backbones.PYRAMIDS``.
+        width_multiplier: factor on the backbone's channels and on the 256, 128, 64, 32 and 16 of the expanding path.
+        dropout: rate at the end of the contracting path.
+    """
+
+    def __init__(self, num_classes, backbone="resnet50", width_multiplier=1.0, dropout=0.2, **kwargs):
+        check_options(width_multiplier)
+        super().__init__(num_classes, backbone=backbone, width_multiplier=width_multiplier, dropout=dropout, **kwargs)
+
+    @staticmethod
+    def build_network(pixels, num_classes, backbone, width_multiplier, dropout):
+        # === Contracting path ===
+        *skips, x = feature_pyramid(backbone, pixels, width_multiplier)
+        if dropout:
+            x = keras.layers.Dropout(dropout, name="dropout")(x)
+
+        # === Expanding path ===
+        for level, skip in reversed(list(enumerate(skips, start=1))):
+            width, name = max(round(16 * width_multiplier * 2**level), 1), f"up{level}"
+            x = join(skip, up_convolution(x, width, name), "same", name)
+            x = double_convolution(x, width, "same", batch_norm=True, name=name)
+        width = max(round(16 * width_multiplier), 1)
+        x = CropLike(name="up0_crop")([up_convolution(x, width, "up0"), pixels])
+        x = double_convolution(x, width, "same", batch_norm=True, name="up0")
+
+        # === Head ===
+        return keras.layers.Conv2D(num_classes, 1, name="head")(x)
+
+
+def up_convolution(x, filters, name):
+    """2x2 transposed convolution that doubles the map."""
+    return keras.layers.Conv2DTranspose(filters, 2, strides=2, kernel_initializer="he_normal", name=f"{name}_conv")(x)
 
 
 def double_convolution(x, filters, padding, batch_norm, name):
