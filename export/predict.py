@@ -2,8 +2,10 @@
 
 import json
 import pathlib
+import sys
 
 import numpy as np
+from keras.utils import Progbar
 from PIL import Image
 
 from tfzoo.data.images import read_image
@@ -12,13 +14,14 @@ from tfzoo.models.segmenter import MIN_SIZE
 from tfzoo.visualization import explained, save_image
 
 
-def predict_files(runner, paths, output) -> list[dict]:
+def predict_files(runner, paths, output, verbose=True) -> list[dict]:
     """Writes NAME.png (the overlay with its legend), NAME_labels.png (class indices) and predictions.json.
 
     Args:
-        runner: see ``tfzoo.export.load``.
+        runner: see ``tfzoo.export.load``, and ``tfzoo.export.tiling`` for large pictures.
         paths: picture files, of any size.
         output: folder that exists.
+        verbose: show a progress bar, where a terminal is there to show it and the runner shows none of its own.
 
     Returns:
         what predictions.json holds: for each picture its file, size and, by class, share of the pixels and mean score.
@@ -28,11 +31,15 @@ def predict_files(runner, paths, output) -> list[dict]:
         OutputExistsError: a picture would be written over one that was given.
     """
     runner.require_answer()
-    pictures = [_read(path) for path in paths]
+    for path in paths:
+        _read(path)  # all of them before anything is written, and again below: together they may be larger than the memory
     names = _unique_names(paths)
     _check_places(paths, names, pathlib.Path(output))
     results = []
-    for path, name, picture in zip(paths, names, pictures, strict=True):
+    shown = verbose and sys.stdout.isatty() and not getattr(runner, "verbose", False)
+    progress = Progbar(len(paths), unit_name="picture", verbose=int(shown))
+    for path, name in zip(paths, names, strict=True):
+        picture = _read(path)
         answer = runner.predict([picture])
         labels, scores = answer["labels"][0], answer["scores"][0]
         save_image(explained(picture, labels, runner.class_names), pathlib.Path(output) / f"{name}.png")
@@ -47,6 +54,7 @@ def predict_files(runner, paths, output) -> list[dict]:
                 "classes": _describe(labels, scores, runner.class_names),
             }
         )
+        progress.update(len(results))
     (pathlib.Path(output) / "predictions.json").write_text(json.dumps(results, indent=1))
     return results
 

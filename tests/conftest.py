@@ -29,6 +29,11 @@ def dsb2018():
 
 
 @pytest.fixture(scope="session")
+def coco_mini():
+    return real_data("coco", "coco_mini")
+
+
+@pytest.fixture(scope="session")
 def pictures():
     """Four drawn pictures uint8 [4, 64, 96, 3] and their label maps uint8 [4, 64, 96]; five classes."""
     import numpy as np

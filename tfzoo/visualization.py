@@ -12,6 +12,8 @@ _FIRST_COLOURS = (  # distinct on photographs, also for most colour-blind people
 )  # fmt: skip
 BACKGROUND_NAMES = ("background", "__background__")
 PAPER, INK = (255, 255, 255), (30, 30, 30)
+MOST_NUMBERED = 20  # classes in a confusion matrix whose cells have room for a number
+_BAND = 256  # rows that are painted at once
 
 
 def palette(class_names) -> np.ndarray:
@@ -47,9 +49,12 @@ def overlay(image, labels, class_names, opacity=0.55) -> np.ndarray:
     for index, name in enumerate(class_names):
         if name in BACKGROUND_NAMES:
             strength[index] = 0
-    strength = np.where(_outlines(labels) & (strength[labels] > 0), 1, strength[labels])[..., None]
-    mixed = image + (table[labels].astype(np.float32) - image) * strength
-    return np.rint(mixed).astype(np.uint8)
+    outlines, painted = _outlines(labels), np.empty(image.shape, np.uint8)
+    for top in range(0, len(labels), _BAND):  # a large picture would not fit into memory four times as floats
+        band = slice(top, top + _BAND)
+        weight = np.where(outlines[band] & (strength[labels[band]] > 0), 1, strength[labels[band]])[..., None]
+        painted[band] = np.rint(image[band] + (table[labels[band]].astype(np.float32) - image[band]) * weight)
+    return painted
 
 
 def _outlines(labels):
@@ -61,15 +66,16 @@ def _outlines(labels):
     return np.asarray(Image.fromarray(edge).convert("L").filter(ImageFilter.MaxFilter(thickness))) > 0
 
 
-def legend(labels, class_names, width) -> np.ndarray:
-    """Boxes of colour with names and shares of the picture for the classes in it, largest first: uint8 [h, width, 3]."""
+def legend(labels, class_names, width, shares=True) -> np.ndarray:
+    """Boxes of colour with names, and shares of the picture, for the classes in it, largest first: uint8 [h, width, 3]."""
     counts = np.bincount(np.asarray(labels).ravel(), minlength=256)
     shown = [index for index in np.argsort(-counts[: len(class_names)], kind="stable") if counts[index]]
     colours = palette(class_names)
-    entries = [(tuple(colours[i].tolist()), f"{class_names[i]}  {counts[i] / max(counts.sum(), 1):.0%}") for i in shown]
+    entries = [(tuple(colours[i].tolist()), class_names[i], counts[i]) for i in shown]
     if counts[IGNORE_LABEL]:
-        entries.append(((128, 128, 128), f"ignored  {counts[IGNORE_LABEL] / counts.sum():.0%}"))
-    return _draw_legend(entries, width)
+        entries.append(((128, 128, 128), "ignored", counts[IGNORE_LABEL]))
+    texts = [f"{name}  {count / counts.sum():.0%}" if shares else name for _, name, count in entries]
+    return _draw_legend([(colour, text) for (colour, *_), text in zip(entries, texts, strict=True)], width)
 
 
 def _draw_legend(entries, width):
@@ -111,11 +117,65 @@ def comparison(images, truth, predicted, class_names, titles=("picture", "truth"
             np.concatenate([_enlarge(np.pad(cell, ((2, 2), (2, 2), (0, 0)), constant_values=255), factor) for cell in row], axis=1)
         )
     body = np.concatenate(rows)
-    head = Image.new("RGB", (body.shape[1], 24), PAPER)
+    size = max(16, body.shape[1] // 75)
+    head = Image.new("RGB", (body.shape[1], size + 8), PAPER)
     for column, title in enumerate(titles):
-        ImageDraw.Draw(head).text((column * body.shape[1] // len(titles) + 6, 3), title, fill=INK, font=ImageFont.load_default(16))
+        place, font = (column * body.shape[1] // len(titles) + 6, 3), ImageFont.load_default(size)
+        ImageDraw.Draw(head).text(place, title, fill=INK, font=font)
     shown = np.concatenate([np.ravel(t) for t in (*truth, *predicted)])
-    return np.concatenate([np.asarray(head), body, legend(shown, class_names, body.shape[1])])
+    return np.concatenate([np.asarray(head), body, legend(shown, class_names, body.shape[1], shares=False)])
+
+
+def plot_confusion(matrix, class_names, path) -> None:
+    """Draws a confusion matrix as a heat map, each row in shares of that class's pixels.
+
+    Classes that neither occur nor are predicted are not drawn; a row whose class never occurs is grey. The shares are written
+    into the cells, in percent, where they are few enough to be read.
+
+    Args:
+        matrix: counts [R, C]: rows truth, columns prediction.
+        class_names: C names; the first R are the rows'.
+        path: picture file.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    matrix, class_names = np.asarray(matrix, np.float64), list(class_names)
+    rows, columns = _occurring(matrix)
+    counts = matrix[np.ix_(rows, columns)]
+    total = counts.sum(axis=1, keepdims=True)
+    shares = np.ma.masked_where(np.broadcast_to(total == 0, counts.shape), counts / np.maximum(total, 1))
+
+    numbers = len(columns) <= MOST_NUMBERED
+    side = 0.44 if numbers else 0.27  # inches
+    figure = Figure(figsize=(max(3.2, 2.2 + side * len(columns)), max(2.8, 1.4 + side * len(rows))), layout="constrained")
+    axes = figure.add_subplot(facecolor="0.88")
+    heat = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if numbers:
+        for row, column in zip(*np.nonzero(np.rint(shares.filled(0) * 100)), strict=True):
+            share = shares[row, column]
+            axes.text(
+                column, row, f"{share * 100:.0f}", ha="center", va="center", size=8, color="white" if share > 0.55 else "black"
+            )
+    axes.set_yticks(range(len(rows)), [class_names[row] for row in rows], size=8)
+    axes.set_xticks(range(len(columns)), [class_names[column] for column in columns], size=8, rotation=90)
+    axes.set_xlabel("prediction")
+    axes.set_ylabel("truth")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(heat, shrink=0.8, format=PercentFormatter(1))
+    bar.set_label("share of the\nclass's pixels", size=8)
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+def _occurring(matrix):
+    """Rows and columns of the classes with any count; where there is none, all of them."""
+    used = matrix.sum(axis=0) > 0
+    used[: len(matrix)] |= matrix.sum(axis=1) > 0
+    used |= not used.any()
+    return np.flatnonzero(used[: len(matrix)]), np.flatnonzero(used)
 
 
 def _enlarge(image, factor):

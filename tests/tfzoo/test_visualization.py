@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from tfzoo.visualization import comparison, explained, legend, overlay, palette
+from tfzoo.visualization import comparison, explained, legend, overlay, palette, plot_confusion
 
 NAMES = ["background", "cell", "nucleus"]
 
@@ -80,6 +81,12 @@ def test_legend_shows_the_colours_of_the_classes_that_are_there():
     assert not (drawn == palette(NAMES)[2]).all(axis=1).any()
 
 
+def test_legend_has_no_shares_where_they_would_be_of_several_pictures():
+    """Without the numbers there is less ink."""
+    ink = [(legend(label_map(), NAMES, 400, shares) < 128).sum() for shares in (True, False)]
+    assert ink[0] > ink[1] > 0
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_comparison_is_an_rgb_picture_with_a_row_for_each(count):
     images = np.stack([picture(seed=seed) for seed in range(count)])
@@ -89,3 +96,50 @@ def test_comparison_is_an_rgb_picture_with_a_row_for_each(count):
     assert shown.shape[0] > 40 * count
     assert shown.shape[1] >= 3 * 200
     assert shown.shape[2] == 3
+
+
+def test_overlay_of_a_tall_picture_is_painted_in_bands_without_seams():
+    """More rows than one band has."""
+    rng = np.random.default_rng(0)
+    image, labels = rng.integers(0, 256, (600, 8, 3), dtype=np.uint8), np.ones((600, 8), np.uint8)
+    expected = image + (palette(NAMES)[1].astype(np.float32) - image) * np.float32(0.55)
+    np.testing.assert_array_equal(overlay(image, labels, NAMES), np.rint(expected).astype(np.uint8))
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    def draw(matrix, names):
+        plot_confusion(matrix, names, tmp_path / "confusion.png")
+        return np.asarray(Image.open(tmp_path / "confusion.png").convert("RGB")).astype(int)
+
+    return draw
+
+
+def test_rows_of_a_confusion_matrix_are_drawn_as_shares(drawn):
+    matrix = np.array([[8, 2, 0], [1, 1, 2], [0, 0, 5]])
+    shown = drawn(matrix, NAMES)
+    np.testing.assert_array_equal(shown, drawn(matrix * [[1], [100], [7]], NAMES))
+    assert (shown != drawn(matrix[[1, 0, 2]], NAMES)).any()
+
+
+def test_classes_without_a_count_are_not_drawn(drawn):
+    matrix = np.array([[8, 0, 2], [0, 0, 0], [1, 0, 3]])
+    np.testing.assert_array_equal(drawn(matrix, NAMES), drawn(matrix[::2, ::2], NAMES[::2]))
+    assert drawn(np.zeros((3, 3), int), NAMES).shape == drawn(np.eye(3), NAMES).shape
+
+
+def test_shares_are_shades_and_a_row_without_truth_is_grey(drawn):
+    """Blues(1) is (8, 48, 107), Blues(0) (247, 251, 255); a cell is thousands of pixels, antialiased letters are tens."""
+
+    def count(matrix, colour):
+        return (np.abs(drawn(matrix, ["a", "b"]) - colour).max(axis=-1) <= 1).sum()
+
+    grey = (224, 224, 224)
+    assert count([[4, 0], [0, 5]], (8, 48, 107)) > 1000 and count([[4, 0], [0, 5]], (247, 251, 255)) > 1000
+    assert count([[4, 1], [0, 0]], grey) > 1000 > count([[4, 1], [1, 0]], grey)
+
+
+def test_more_predictions_than_classes_are_another_column(drawn):
+    names = ["a", "b", "(another class)"]
+    wide, square = drawn([[4, 1, 3], [0, 5, 2]], names), drawn([[4, 1], [0, 5]], names[:2])
+    assert wide.shape[1] > square.shape[1]
