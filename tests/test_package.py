@@ -35,7 +35,7 @@ def test_the_wheel_holds_all_four_rooms(tmp_path):
         archive.extractall(tmp_path / "site")
     for room in ("models", "data", "export", "serving", "benchmarks"):
         assert f"tfzoo/{room}/__init__.py" in names
-    assert "tfzoo/serving/docker-compose.yml" in names
+    assert {"tfzoo/serving/docker-compose.yml", "tfzoo/model_facts.json"} <= set(names)
     assert {name.split("/")[0] for name in names} == {"tfzoo", next(n for n in names if "dist-info" in n).split("/")[0]}
     program = "import tfzoo.export, tfzoo.serving, tfzoo.benchmarks; print(tfzoo.export.__file__)"
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path / "site", capture_output=True, text=True, check=True)

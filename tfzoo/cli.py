@@ -84,21 +84,26 @@ def run_demo(args):
 
 
 def run_models(args):
-    from tfzoo.zoo import MODELS, list_models
+    from tfzoo import facts
+    from tfzoo.zoo import list_models
 
-    names = list_models(args.task)
+    names = [args.name] if args.name else list_models(args.task)
     if args.json:
-        print(
-            json.dumps(
-                [{"name": n, "task": MODELS[n].task, "paper": MODELS[n].paper, "weights": MODELS[n].weights} for n in names],
-                indent=1,
-            )
-        )
-        return
-    print(f"{'name':<24} {'task':<10} {'paper':<20} weights")
-    for name in names:
-        entry = MODELS[name]
-        print(f"{name:<24} {entry.task:<10} {entry.paper:<20} {', '.join(entry.weights) or '-'}")
+        print(json.dumps([facts.to_dict(name) for name in names], indent=1))
+    else:
+        print(facts.format_details(args.name) if args.name else facts.format_table(names))
+
+
+AUGMENTATIONS = (  # fields of the recipe: type, default, explanation
+    ("rotation", float, 0.0, "degrees: turn by up to so much, either way"),
+    ("translation", float, 0.0, "share of the side: shift by up to so much, either way"),
+    ("elastic", float, 0.0, "pixels: standard deviation of U-Net's elastic deformation (there 10)"),
+    ("elastic_grid", int, 3, "points along each side at which the deformation is drawn (there 3)"),
+    ("brightness", float, 0.15, "0 to 1"),
+    ("contrast", float, 0.2, "0 to 1"),
+    ("saturation", float, 0.0, "0 to 1"),
+    ("hue", float, 0.0, "0 to 1"),
+)
 
 
 def run_train(args):
@@ -110,10 +115,12 @@ def run_train(args):
         batch_size=args.batch_size,
         image_size=parse_size(args.image_size),
         learning_rate=args.learning_rate,
+        loss=args.loss,
         class_weights=args.class_weights,
         precision=args.precision,
         scale=tuple(args.scale),
         flip=None if args.flip == "none" else args.flip,
+        **{name: getattr(args, name) for name, *_ in AUGMENTATIONS},
         picture_epochs=args.picture_epochs,
         seed=args.seed,
     )
@@ -126,23 +133,37 @@ def run_train(args):
 
 def run_evaluate(args):
     from tfzoo.benchmarks.accuracy import evaluate, format_table
-    from tfzoo.files import claim_file
+    from tfzoo.files import claim_file, claim_folder
 
     if args.json:
         claim_file(args.json, args.overwrite)
-    result = evaluate(args.artifact, args.data, args.split, args.image_size, args.threads)
+    result = evaluate(
+        args.artifact,
+        args.data,
+        args.split,
+        args.image_size,
+        args.threads,
+        tile=args.tile,
+        overlap=args.overlap,
+        output=claim_folder(args.output, args.overwrite) if args.output else None,
+        worst=args.worst,
+    )
     print(format_table(result))
     if args.json:
         with open(args.json, "w") as file:
             json.dump(result, file, indent=1)
+    if args.output:
+        print(f"\n{args.output} holds the confusion matrix as a picture{' and the worst pictures' if args.worst else ''}.")
 
 
 def run_predict(args):
     from tfzoo.export import load
     from tfzoo.export.predict import predict_files
+    from tfzoo.export.tiling import with_tiles
     from tfzoo.files import claim_folder
 
-    runner = load(args.artifact, args.threads, args.image_size)
+    runner = load(args.artifact, args.threads, None if args.tile else args.image_size)
+    runner = with_tiles(runner, args.tile, args.overlap, args.image_size, verbose=sys.stdout.isatty())
     results = predict_files(runner, args.image, claim_folder(args.output, args.overwrite))
     for result in results:
         found = sorted(result["classes"].items(), key=lambda item: -item[1]["share"])
@@ -243,7 +264,10 @@ def _add_demo(commands):
 
 
 def _add_models(commands):
-    parser = _command(commands, "models", run_models, "List the models.", "tfzoo models --task semantic", tensorflow=False)
+    parser = _command(
+        commands, "models", run_models, "List the models, or tell all of one.", "tfzoo models --task semantic", tensorflow=False
+    )
+    parser.add_argument("name", nargs="?", metavar="MODEL", help="tell all that is known of this one, its options too")
     parser.add_argument("--task", help="semantic, detection, instance or keypoint")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -268,11 +292,19 @@ def _add_train(commands):
         "--option", type=_option, action="append", default=[], metavar="KEY=VALUE", help="an option of the model; repeatable"
     )
     parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--class-weights", choices=("none", "median"), default="none", help="median: median frequency balancing")
+    parser.add_argument(
+        "--loss", default="cross_entropy", help="cross_entropy (default), focal, dice, lovasz, or a sum such as cross_entropy+dice"
+    )
+    parser.add_argument(
+        "--class-weights", choices=("none", "median", "inverse"), default="none", help="median or inverse frequency balancing"
+    )
     parser.add_argument(
         "--scale", type=float, nargs=2, default=(0.75, 1.75), metavar=("LOW", "HIGH"), help="random scale; 1 1 turns it off"
     )
     parser.add_argument("--flip", choices=("horizontal", "vertical", "horizontal_and_vertical", "none"), default="horizontal")
+    for name, kind, default, explanation in AUGMENTATIONS:
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=kind, default=default, help=f"random {explanation} (default: {default})")
     parser.add_argument("--precision", choices=("float32", "mixed_bfloat16", "mixed_float16"), default="float32")
     parser.add_argument("--train-split", default="train")
     parser.add_argument("--val-split", default="val", help="'none' trains without one")
@@ -293,8 +325,11 @@ def _add_evaluate(commands):
     _add_data(parser)
     parser.add_argument("--split", default="val")
     _add_image_size(parser)
+    _add_tile(parser)
     parser.add_argument("--threads", type=_count)
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON")
+    parser.add_argument("--output", metavar="DIR", help="folder for result.json, table.md, confusion.png and the worst pictures")
+    parser.add_argument("--worst", type=_count, default=0, metavar="N", help="draw the N pictures of the lowest mean IoU")
     _add_overwrite(parser)
 
 
@@ -310,6 +345,7 @@ def _add_predict(commands):
     parser.add_argument("image", nargs="+", metavar="IMAGE")
     parser.add_argument("--output", required=True, help="folder; it must be empty or new")
     _add_image_size(parser)
+    _add_tile(parser)
     parser.add_argument("--threads", type=_count)
     _add_overwrite(parser)
 
@@ -378,6 +414,11 @@ def _add_data(parser):
 
 def _add_image_size(parser, more=""):
     parser.add_argument("--image-size", metavar="N|HxW", help=f"size of the pictures, such as 256 or 192x256{more}")
+
+
+def _add_tile(parser):
+    parser.add_argument("--tile", metavar="N|HxW", help="run large pictures by overlapping tiles of this size, such as 256")
+    parser.add_argument("--overlap", type=int, metavar="M", help="pixels that tiles overlap by (default: a quarter of a tile)")
 
 
 def _add_overwrite(parser):

@@ -218,7 +218,11 @@ def test_ctrl_c_in_a_training_leaves_a_checkpoint(folder, tmp_path):
 
     arguments = [*train_arguments(folder, tmp_path / "run"), "--epochs", 500]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tfzoo", *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tfzoo", *map(str, arguments)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs inherit that it is ignored
     )
     log = tmp_path / "run" / "log.csv"
     deadline = time.monotonic() + 120
@@ -248,3 +252,12 @@ def test_speed_is_printed_as_a_table(small_unet, tmp_path, capsys):
     assert main(["benchmark", "speed", str(small_unet[1]), "--rounds", "3", "--output", str(tmp_path / "speed")]) == 0
     assert "median ms" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "speed").iterdir()} == {"speed.md", "speed.json", "speed.png"}
+
+
+def test_evaluate_draws_into_a_folder_and_runs_by_tiles(wrong, small_unet, folder, tmp_path):
+    arguments = ["evaluate", str(small_unet[1]), "--data", f"masks:{folder}", "--tile", "48", "--overlap", "16"]
+    assert main([*arguments, "--output", str(tmp_path / "out"), "--worst", "2"]) == 0
+    assert (tmp_path / "out" / "confusion.png").is_file() and len(list((tmp_path / "out" / "worst").iterdir())) == 2
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["tile"] == "48x48"
+    assert "give --output DIR too" in wrong(*arguments, "--worst", "2")
+    assert "give --tile too" in wrong("evaluate", small_unet[1], "--data", f"masks:{folder}", "--overlap", "8")
