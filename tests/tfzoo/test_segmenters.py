@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import paper_counts
 import pytest
+from segmenter_cases import CASES, EACH_FILE, segmenters
 
 import tfzoo
 from tfzoo.errors import InputError
@@ -28,45 +29,9 @@ PARAMETERS = {  # for 21 classes; torchvision's names are in test_torchvision.py
     "enet": ({}, paper_counts.enet(21)),
     "pspnet_resnet50": ({}, paper_counts.pspnet(21)),
 }
-# Small forms, quick to build and to overfit.
-NARROW, NARROW_VGG = {"width_multiplier": 0.125, "dropout": 0.0}, {"width_multiplier": 0.125, "dropout": 0.0, "batch_norm": True}
-CASES = {
-    "unet": NARROW,
-    "unet_resnet50": NARROW,
-    "unet_mobilenetv2": {"width_multiplier": 0.25, "dropout": 0.0},
-    "fcn32s_vgg16": NARROW_VGG,
-    "fcn16s_vgg16": NARROW_VGG,
-    "fcn8s_vgg16": NARROW_VGG,
-    "fcn_resnet50": NARROW,
-    "fcn_resnet101": NARROW,
-    "segnet_vgg16": {"width_multiplier": 0.125},
-    "segnet_basic": {"width_multiplier": 0.25},
-    "deconvnet_vgg16": {"width_multiplier": 0.125},
-    "dilated_vgg16": NARROW_VGG,
-    "deeplab_largefov_vgg16": NARROW_VGG,
-    "deeplabv2_resnet101": {"width_multiplier": 0.125},
-    "deeplabv3_resnet50": NARROW,
-    "deeplabv3_resnet101": NARROW,
-    "deeplabv3_mobilenet_v3_large": {"width_multiplier": 0.25, "dropout": 0.0},
-    "deeplabv3plus_resnet50": NARROW,
-    "deeplabv3plus_mobilenetv2": {"width_multiplier": 0.25, "dropout": 0.0},
-    "lraspp_mobilenet_v3_large": {"width_multiplier": 0.25},
-    "enet": {"width_multiplier": 0.5, "dropout": 0.0},
-    "pspnet_resnet50": NARROW,
-}
-# `make test` asks a few names everything and one of each architecture file the rest; `make test-all` asks everything of all.
-EACH_FILE = {"unet", "unet_mobilenetv2", "fcn8s_vgg16", "fcn_resnet50", "segnet_basic", "segnet_vgg16", "deconvnet_vgg16",
-             "dilated_vgg16", "deeplab_largefov_vgg16", "deeplabv3_mobilenet_v3_large", "deeplabv3plus_mobilenetv2",
-             "lraspp_mobilenet_v3_large", "enet", "pspnet_resnet50"}  # fmt: skip
-A_FEW = {"unet", "fcn8s_vgg16", "segnet_basic", "lraspp_mobilenet_v3_large"}
-
-
-def segmenters(quick):
-    names = tfzoo.list_models("semantic")
-    return pytest.mark.parametrize("name", [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in names])
-
-
-every_segmenter, thoroughly = segmenters(EACH_FILE), segmenters(A_FEW)
+# The costly questions go to a few names in `make test`.
+every_segmenter = segmenters(EACH_FILE)
+thoroughly = segmenters({"unet", "fcn8s_vgg16", "segnet_basic", "lraspp_mobilenet_v3_large"})
 
 
 def small(name, classes=5, **options):

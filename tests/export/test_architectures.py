@@ -1,0 +1,35 @@
+"""Every architecture exports to every format, in operators that all runtimes have, and the files give its logits.
+
+The operators are checked by ``export`` itself, which refuses any other.
+"""
+
+import keras
+import numpy as np
+from segmenter_cases import CASES, EACH_FILE, segmenters
+
+import tfzoo
+from tfzoo.export import export, load
+
+
+def with_random_norms(model):
+    """Gives weights that start at zero or one random values, so that an error in any layer shows in the logits."""
+    rng = np.random.default_rng(0)
+    for variable in model.variables:
+        if variable.path.endswith(("gamma", "moving_variance")):
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+        elif variable.path.endswith(("bias", "beta", "moving_mean")) or "score" in variable.path:
+            variable.assign(rng.normal(0, 0.1, variable.shape))
+    return model
+
+
+@segmenters(EACH_FILE)
+def test_files_give_the_logits(name, pictures, tmp_path):
+    """Norm of the difference over norm of the logits at most 1e-4: float32 sums in another order are off by some 1e-6."""
+    keras.utils.set_random_seed(0)
+    model = with_random_norms(tfzoo.create_model(name, num_classes=5, **CASES[name]))
+    images = pictures[0][:2, :61, :75]
+    for place, size in (("saved", "any"), ("model.onnx", "any"), ("model.tflite", images.shape[1:3])):
+        export(model, tmp_path / place, image_size=size, raw=True)
+        expected = keras.ops.convert_to_numpy(model(images))
+        error = np.linalg.norm(load(tmp_path / place).predict(images)["logits"] - expected) / np.linalg.norm(expected)
+        assert error <= 1e-4, f"{place}: {error}"
