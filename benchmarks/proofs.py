@@ -35,7 +35,6 @@ BATCH_SIZE = 8
 SEED = 0
 PICTURES = 8  # that Keras's answer and the file's are compared on
 MAX_SHARE = 0.9  # of one label in Keras's answer: a file that answers nothing else would agree as well
-MAX_LOGITS_ERROR = 1e-4  # of float32 files, norm of the difference over norm of Keras's
 MIN_AGREEMENT = dict.fromkeys(FORMATS, 0.999) | {"int8": 0.95}  # share of the labels that must equal Keras's
 PLACES = {"savedmodel": "saved", "tflite": "model.tflite", "int8": "model_int8.tflite", "onnx": "model.onnx"}
 RUNTIMES = {"savedmodel": (), "tflite": ("ai-edge-litert",), "int8": ("ai-edge-litert",), "onnx": ("tf2onnx", "onnxruntime")}
@@ -156,16 +155,17 @@ def compare(form, folder) -> dict:
         "pictures": PICTURES,
         "bytes": report.bytes,
     }
-    return {**result, **_shortcoming(form, result)}
+    _, limit = verify.limits(None, model.remembers_maxima)["logits"]
+    return {**result, **_shortcoming(form, result, limit)}
 
 
-def _shortcoming(form, result) -> dict:
+def _shortcoming(form, result, logits_limit) -> dict:
     if result["commonest_label_share"] > MAX_SHARE:
         share = f"{result['commonest_label_share']:.1%}"
         return {"error": f"the model gives {share} of the pixels one label, which proves little: train it for more steps"}
     if result["label_agreement"] < MIN_AGREEMENT[form]:
         return {"error": f"only {result['label_agreement']:.2%} of the labels equal Keras's"}
-    if form != "int8" and not result["logits_relative_error"] <= MAX_LOGITS_ERROR:
+    if form != "int8" and not result["logits_relative_error"] <= logits_limit:
         return {"error": f"the logits differ by {result['logits_relative_error']:.1e}"}
     return {}
 

@@ -72,7 +72,7 @@ def export(model, path, format=None, quantization=None, calibration=None, image_
         runner = load(draft)
         checked = np.stack((real * CHECKED_PICTURES)[: max(CHECKED_PICTURES, batch_size)])
         parity = verify.compare(verify.run_in_batches(runner, checked), deployed.predict(checked, verbose=0))
-        verify.check(parity, quantization)
+        verify.check(parity, quantization, model.remembers_maxima)
         report = ExportReport(
             path=str(path),
             format=format,

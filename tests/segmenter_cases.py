@@ -17,7 +17,7 @@ CASES = {
     "fcn_resnet101": NARROW,
     "segnet_vgg16": {"width_multiplier": 0.125},
     "segnet_basic": {"width_multiplier": 0.25},
-    "deconvnet_vgg16": {"width_multiplier": 0.125},
+    "deconvnet_vgg16": {"width_multiplier": 0.25},
     "dilated_vgg16": NARROW_VGG,
     "deeplab_largefov_vgg16": NARROW_VGG,
     "deeplabv2_resnet101": {"width_multiplier": 0.125},

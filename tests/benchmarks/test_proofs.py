@@ -76,8 +76,8 @@ def test_a_training_that_fails_proves_nothing(work, monkeypatch, tmp_path):
     ],
 )
 def test_shortcomings_are_told(form, change, sentence):
-    assert proofs._shortcoming(form, GOOD) == {}
-    assert sentence in proofs._shortcoming(form, {**GOOD, **change})["error"]
+    assert proofs._shortcoming(form, GOOD, 1e-4) == {}
+    assert sentence in proofs._shortcoming(form, {**GOOD, **change}, 1e-4)["error"]
 
 
 def test_a_process_that_dies_or_fails_is_told():

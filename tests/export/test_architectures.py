@@ -24,12 +24,17 @@ def with_random_norms(model):
 
 @segmenters(EACH_FILE)
 def test_files_give_the_logits(name, pictures, tmp_path):
-    """Norm of the difference over norm of the logits at most 1e-4: float32 sums in another order are off by some 1e-6."""
+    """Norm of the difference over norm of the logits at most 1e-4: float32 sums in another order are off by some 1e-6.
+
+    Where maxima are remembered, a near-tie that falls the other way moves a patch of the logits: 1e-2, and 99.9 % of the labels.
+    """
     keras.utils.set_random_seed(0)
     model = with_random_norms(tfzoo.create_model(name, num_classes=5, **CASES[name]))
     images = pictures[0][:2, :61, :75]
     for place, size in (("saved", "any"), ("model.onnx", "any"), ("model.tflite", images.shape[1:3])):
         export(model, tmp_path / place, image_size=size, raw=True)
         expected = keras.ops.convert_to_numpy(model(images))
-        error = np.linalg.norm(load(tmp_path / place).predict(images)["logits"] - expected) / np.linalg.norm(expected)
-        assert error <= 1e-4, f"{place}: {error}"
+        logits = load(tmp_path / place).predict(images)["logits"]
+        error = np.linalg.norm(logits - expected) / np.linalg.norm(expected)
+        assert error <= (1e-2 if model.remembers_maxima else 1e-4), f"{place}: {error}"
+        assert (logits.argmax(-1) == expected.argmax(-1)).mean() >= 0.999, place

@@ -23,10 +23,29 @@ def separable_norm(size, inputs, outputs):
     return size * size * inputs + 2 * inputs + conv_norm(1, inputs, outputs)
 
 
+VGG16 = list(itertools.pairwise([3, 64, 64, 128, 128, 256, 256, 256, *[512] * 6]))  # Simonyan & Zisserman 2015, table 1, column D
+
+
 def vgg16():
-    """Simonyan & Zisserman 2015, table 1, column D: the thirteen convolutions."""
-    channels = [3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512]
-    return sum(conv(3, i, o) for i, o in itertools.pairwise(channels))
+    """The thirteen convolutions."""
+    return sum(conv(3, i, o) for i, o in VGG16)
+
+
+def segnet(classes):
+    """Badrinarayanan 2017: VGG16's convolutions and their mirror image, normalised; the last one gives the scores."""
+    return sum(conv_norm(3, i, o) for i, o in VGG16) + sum(conv_norm(3, o, i) for i, o in VGG16[1:]) + conv(3, 64, classes)
+
+
+def segnet_basic(classes):
+    """Badrinarayanan 2017: eight 7x7 convolutions of 64 features, normalised, and 1x1 scores."""
+    return conv_norm(7, 3, 64) + 7 * conv_norm(7, 64, 64) + conv(1, 64, classes)
+
+
+def deconvnet(classes):
+    """Noh 2015: VGG16 with fc6 and fc7, mirrored from a 7x7 deconvolution down to 64 channels, all normalised; 1x1 scores."""
+    middle = conv_norm(7, 512, 4096) + conv_norm(1, 4096, 4096) + conv_norm(7, 4096, 512)
+    mirror = sum(conv_norm(3, o, i) for i, o in VGG16[1:]) + conv_norm(3, 64, 64)
+    return sum(conv_norm(3, i, o) for i, o in VGG16) + middle + mirror + conv(1, 64, classes)
 
 
 def unet(classes):

@@ -29,6 +29,8 @@ class DeconvNet(Segmenter):
         dropout: rate after fc6 and fc7; the paper's network has none.
     """
 
+    remembers_maxima = True  # a rounding that turns a near-tie round moves a value: see tfzoo.export.verify
+
     def __init__(self, num_classes, width_multiplier=1.0, batch_norm=True, dropout=0.0, **kwargs):
         check_options(width_multiplier, batch_norm)
         super().__init__(num_classes, width_multiplier=width_multiplier, batch_norm=batch_norm, dropout=dropout, **kwargs)

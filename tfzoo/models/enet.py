@@ -27,6 +27,8 @@ class ENet(Segmenter):
         dropout: rate of the spatial dropout at the end of each bottleneck's extension; a tenth of it in stage 1 (section 4).
     """
 
+    remembers_maxima = True
+
     def __init__(self, num_classes, width_multiplier=1.0, dropout=0.1, **kwargs):
         check_options(width_multiplier)
         super().__init__(num_classes, width_multiplier=width_multiplier, dropout=dropout, **kwargs)

@@ -36,6 +36,7 @@ class Segmenter(keras.Model):
 
     task = "semantic"
     aux_loss_weight = 0.5
+    remembers_maxima = False  # whether a near-tie between two pixels, decided otherwise by another runtime, moves its answer
 
     def __init__(
         self,

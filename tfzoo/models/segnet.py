@@ -24,6 +24,8 @@ class SegNet(Segmenter):
             3.1); SegNet itself has none.
     """
 
+    remembers_maxima = True  # a rounding that turns a near-tie round moves a value: see tfzoo.export.verify
+
     def __init__(self, num_classes, width_multiplier=1.0, batch_norm=True, dropout=0.0, **kwargs):
         check_options(width_multiplier, batch_norm)
         super().__init__(num_classes, width_multiplier=width_multiplier, batch_norm=batch_norm, dropout=dropout, **kwargs)
@@ -67,6 +69,8 @@ class SegNetBasic(Segmenter):
         dropout: rate after the two deepest encoders and decoders, where Bayesian SegNet-Basic has 0.5 (Kendall et al. 2017,
             section 3.1); SegNet-Basic itself has none.
     """
+
+    remembers_maxima = True  # a rounding that turns a near-tie round moves a value: see tfzoo.export.verify
 
     def __init__(self, num_classes, width_multiplier=1.0, batch_norm=True, dropout=0.0, **kwargs):
         check_options(width_multiplier, batch_norm)
