@@ -12,11 +12,12 @@ import numpy as np
 
 from tfzoo.benchmarks.matching import ANOTHER_CLASS, describe, match_classes
 from tfzoo.data import load_dataset
-from tfzoo.data.images import parse_size, resize_image, resize_labels
-from tfzoo.errors import InputError
+from tfzoo.data.images import IGNORE_LABEL, parse_size, resize_image, resize_labels
+from tfzoo.errors import InputError, nearest
 from tfzoo.export import load
 from tfzoo.export.tiling import with_tiles
 from tfzoo.metrics.confusion import class_accuracy, class_iou, confusion_matrix, occurring, summarize
+from tfzoo.metrics.segments import pixel_error, rand_scores
 from tfzoo.visualization import comparison, plot_confusion, save_image
 
 GROUP = 8  # pictures read before they are run
@@ -34,6 +35,7 @@ def evaluate(
     overlap=None,
     output=None,
     worst=0,
+    segments=None,
 ) -> dict:
     """Measures a segmenter on a data set.
 
@@ -48,12 +50,15 @@ def evaluate(
         tile, overlap: run the artifact by tiles (see ``export.tiling.TiledRunner``); pictures are resized first, if at all.
         output: folder that exists; result.json, table.md, confusion.png and the worst pictures are written into it.
         worst: how many pictures of the lowest mean IoU are drawn, beside their truth, as worst/NN_IMAGEID.png.
+        segments: name of a class whose connected regions count as segments (the cells between membranes): the foreground-restricted
+            Rand error of each picture and the share of its pixels that are wrongly inside or outside (see ``metrics.segments``).
 
     Returns:
         a dict: mean_iou, pixel_accuracy, mean_pixel_accuracy, frequency_weighted_iou, per_class, left_out (see
         ``metrics.confusion.summarize``), unmatched and equated (see ``matching.ClassMatch``), confusion (rows truth, columns
         prediction, with one more column where the artifact answers classes that count as wrong), pictures, measured_at, tile,
-        overlap, worst (image_id and mean_iou, the lowest first), seconds, and what was measured.
+        overlap, worst (image_id and mean_iou, the lowest first), seconds, and what was measured; with ``segments``: segments,
+        with the means over the pictures.
 
     Raises:
         InputError: the artifact has no class of the data set, either cannot be read, the tiles do not fit the artifact, or there
@@ -70,12 +75,14 @@ def evaluate(
     count = len(dataset.class_names)
     total = np.zeros((count + 1, count + 1), np.int64)  # the last row stays empty: it makes room for answers that are no class
     lowest = LowestPictures(worst, match.counted)
+    of_segments = SegmentScores(segments, dataset)
     start = time.perf_counter()
     for sample, labels in _run(runner, dataset, size, 1 if tile else GROUP, verbose):
         truth, predicted = match.truth[sample["segmentation_masks"]], match.predicted[labels]
         confusion = np.asarray(confusion_matrix(truth, predicted, count + 1))
         total += confusion
         lowest.offer(sample, truth, predicted, confusion)
+        of_segments.add(truth, predicted)
     result = {
         "artifact": str(runner.path),
         "format": runner.name,
@@ -87,6 +94,7 @@ def evaluate(
         "overlap": runner.overlap if tile else None,
         "seconds": time.perf_counter() - start,
         **_summarize(total, match.counted, dataset.class_names),
+        **of_segments.result(),
         "unmatched": match.unmatched,
         "equated": match.equated,
         "worst": [{"image_id": picture["image_id"], "mean_iou": picture["mean_iou"]} for picture in lowest.pictures()],
@@ -132,6 +140,32 @@ def _summarize(total, counted, class_names):
 
 def _mean(values, present):
     return float(np.asarray(values)[: len(present)][present].mean()) if present.any() else 0.0
+
+
+class SegmentScores:
+    """Collects the Rand scores and the pixel error of each picture; None for ``class_name`` collects nothing."""
+
+    def __init__(self, class_name, dataset):
+        if class_name is not None and class_name not in dataset.class_names:
+            raise InputError(
+                f"Data set '{dataset.spec}' has no class '{class_name}', whose segments were asked for: its classes are "
+                f"{', '.join(dataset.class_names)}.{nearest(class_name, dataset.class_names)}"
+            )
+        self._name = class_name
+        self._label = None if class_name is None else dataset.class_names.index(class_name)
+        self._scores = []
+
+    def add(self, truth, predicted) -> None:
+        if self._name is not None:
+            inside = truth == self._label, (predicted == self._label) & (truth != IGNORE_LABEL)  # no error where it is ignored
+            self._scores.append({**rand_scores(*inside), "pixel_error": pixel_error(*inside)})
+
+    def result(self) -> dict:
+        """{"segments": {"class", and the mean of each score}}, or {}."""
+        if self._name is None:
+            return {}
+        means = {name: float(np.mean([scores[name] for scores in self._scores])) for name in self._scores[0]}
+        return {"segments": {"class": self._name, **means}}
 
 
 class LowestPictures:
@@ -198,6 +232,7 @@ def format_table(result: dict) -> str:
             f"| {name.replace('_', ' ')} | {result[name]:.4f} |"
             for name in ("mean_iou", "pixel_accuracy", "mean_pixel_accuracy", "frequency_weighted_iou")
         ),
+        *(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in result.get("segments", {}).items() if name != "class"),
         "",
         "| class | IoU |",
         "|---|---|",

@@ -147,6 +147,7 @@ def run_evaluate(args):
         overlap=args.overlap,
         output=claim_folder(args.output, args.overwrite) if args.output else None,
         worst=args.worst,
+        segments=args.segments,
     )
     print(format_table(result))
     if args.json:
@@ -330,6 +331,9 @@ def _add_evaluate(commands):
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON")
     parser.add_argument("--output", metavar="DIR", help="folder for result.json, table.md, confusion.png and the worst pictures")
     parser.add_argument("--worst", type=_count, default=0, metavar="N", help="draw the N pictures of the lowest mean IoU")
+    parser.add_argument(
+        "--segments", metavar="CLASS", help="also the Rand error of this class's connected regions, such as cells between membranes"
+    )
     _add_overwrite(parser)
 
 

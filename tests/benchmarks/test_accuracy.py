@@ -55,6 +55,18 @@ def test_what_is_wrong_is_counted_as_by_hand(masks_folder):
     assert "background" in format_table(result)
 
 
+def test_segments_are_scored_for_each_picture(masks_folder):
+    spec = f"masks:{masks_folder}"
+    right = evaluate(Oracle(spec, "val"), spec, "val", segments="background")
+    assert right["segments"] == {"class": "background", "rand_error": 0, "rand_split": 1, "rand_merge": 1, "pixel_error": 0}
+    everything_background = lambda labels: np.zeros_like(labels)  # noqa: E731
+    wrong = evaluate(Oracle(spec, "val", spoil=everything_background), spec, "val", segments="background")
+    assert wrong["segments"]["pixel_error"] == pytest.approx(1 - wrong["pixel_accuracy"])  # pictures of one size
+    assert "rand error" in format_table(right) and "segments" not in evaluate(Oracle(spec, "val"), spec, "val")
+    with pytest.raises(InputError, match=r"no class 'backgroun'.*Did you mean 'background'"):
+        evaluate(Oracle(spec, "val"), spec, "val", segments="backgroun")
+
+
 def test_classes_are_matched_by_name(masks_folder):
     spec = f"masks:{masks_folder}"
     names = tfzoo.load_dataset(spec, "val").class_names[::-1]
