@@ -7,7 +7,8 @@ import keras
 
 from tfzoo.backbones.vgg import BLOCKS, convolution, vgg16_features
 from tfzoo.layers.max_unpooling import MaxPoolingWithMask, MaxUnpooling
-from tfzoo.models.segmenter import Segmenter, check_options
+from tfzoo.models.base import check_options
+from tfzoo.models.segmenter import Segmenter
 
 MOMENTUM = 0.9  # the reference reckons the norms' statistics anew once it is trained; averages that follow fast come close to that
 

@@ -10,7 +10,8 @@ import keras
 from tfzoo.backbones import feature_pyramid
 from tfzoo.backbones.vgg import convolution, vgg16_features
 from tfzoo.layers.resizing import ResizeLike
-from tfzoo.models.segmenter import Segmenter, check_options
+from tfzoo.models.base import check_options
+from tfzoo.models.segmenter import Segmenter
 
 FIELD_OF_VIEW = 12  # v1, section 3.1 of the journal's account (DeepLab-LargeFOV): 3x3 taps at this distance
 ASPP_RATES = (6, 12, 18, 24)  # v2, figure 7 (ASPP-L)

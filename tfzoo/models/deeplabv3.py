@@ -12,8 +12,9 @@ from tfzoo.errors import InputError
 from tfzoo.layers.aspp import atrous_spatial_pyramid_pooling
 from tfzoo.layers.convolution import convolution, convolution_norm, uniform_fan_in
 from tfzoo.layers.resizing import ResizeLike
+from tfzoo.models.base import check_options
 from tfzoo.models.fcn_resnet import fcn_head
-from tfzoo.models.segmenter import Segmenter, check_options
+from tfzoo.models.segmenter import Segmenter
 
 # name: function, its fixed arguments, the maps that the head and the auxiliary head read, the output stride that torchvision has
 BACKBONES = {

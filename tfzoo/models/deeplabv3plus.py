@@ -10,7 +10,8 @@ from tfzoo.errors import InputError
 from tfzoo.layers.aspp import atrous_spatial_pyramid_pooling
 from tfzoo.layers.convolution import conv_norm_relu, separable_conv_norm_relu
 from tfzoo.layers.resizing import ResizeLike
-from tfzoo.models.segmenter import Segmenter, check_options
+from tfzoo.models.base import check_options
+from tfzoo.models.segmenter import Segmenter
 
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # section 3.1: the rates double where the output stride halves
 

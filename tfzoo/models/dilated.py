@@ -10,7 +10,8 @@ from keras import ops
 from tfzoo.backbones.vgg import convolution, max_pool, vgg16_features
 from tfzoo.errors import InputError
 from tfzoo.layers.resizing import ResizeLike
-from tfzoo.models.segmenter import Segmenter, check_options
+from tfzoo.models.base import check_options
+from tfzoo.models.segmenter import Segmenter
 
 # Table 1: dilation of each 3x3 layer, and its channels as multiples of the number of classes in the basic and the large module.
 DILATIONS = (1, 1, 2, 4, 8, 16, 1)

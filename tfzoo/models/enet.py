@@ -8,7 +8,8 @@ import keras
 from tfzoo.layers.cropping import CropLike
 from tfzoo.layers.max_unpooling import MaxPoolingWithMask, MaxUnpooling
 from tfzoo.layers.padding import ZeroChannels
-from tfzoo.models.segmenter import Segmenter, check_options
+from tfzoo.models.base import check_options
+from tfzoo.models.segmenter import Segmenter
 
 # Table 1, stages 2 and 3: what the main convolution of bottlenecks 1 to 8 is.
 CONTEXT = ({}, {"dilation": 2}, {"asymmetric": 5}, {"dilation": 4}, {}, {"dilation": 8}, {"asymmetric": 5}, {"dilation": 16})

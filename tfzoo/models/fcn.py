@@ -9,7 +9,8 @@ from tfzoo.backbones.vgg import convolution, vgg16_features
 from tfzoo.errors import InputError
 from tfzoo.layers.cropping import CropLike
 from tfzoo.layers.upsampling import upsample_bilinear
-from tfzoo.models.segmenter import Segmenter, check_options
+from tfzoo.models.base import check_options
+from tfzoo.models.segmenter import Segmenter
 
 
 @keras.saving.register_keras_serializable("tfzoo")

@@ -10,7 +10,8 @@ from tfzoo.backbones import resnet
 from tfzoo.errors import InputError
 from tfzoo.layers.convolution import conv_norm_relu, convolution, uniform_fan_in
 from tfzoo.layers.resizing import ResizeLike
-from tfzoo.models.segmenter import Segmenter, check_options
+from tfzoo.models.base import check_options
+from tfzoo.models.segmenter import Segmenter
 
 BACKBONES = {"resnet50": 50, "resnet101": 101}
 

@@ -9,7 +9,8 @@ import keras
 from tfzoo.backbones.mobilenet_v3 import mobilenet_v3_large_features
 from tfzoo.layers.convolution import convolution, convolution_norm, uniform_fan_in
 from tfzoo.layers.resizing import ResizeLike
-from tfzoo.models.segmenter import Segmenter, check_options
+from tfzoo.models.base import check_options
+from tfzoo.models.segmenter import Segmenter
 
 
 @keras.saving.register_keras_serializable("tfzoo")

@@ -9,7 +9,8 @@ from tfzoo.backbones import feature_pyramid
 from tfzoo.layers.convolution import conv_norm_relu
 from tfzoo.layers.pooling import BinPooling
 from tfzoo.layers.resizing import ResizeLike
-from tfzoo.models.segmenter import Segmenter, check_options
+from tfzoo.models.base import check_options
+from tfzoo.models.segmenter import Segmenter
 
 BINS = (1, 2, 3, 6)  # section 3.2
 

@@ -9,7 +9,8 @@ from tfzoo.backbones import feature_pyramid
 from tfzoo.errors import InputError
 from tfzoo.layers.cropping import CropLike
 from tfzoo.layers.padding import OverlapTilePadding
-from tfzoo.models.segmenter import Segmenter, check_options
+from tfzoo.models.base import check_options
+from tfzoo.models.segmenter import Segmenter
 
 
 @keras.saving.register_keras_serializable("tfzoo")

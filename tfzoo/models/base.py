@@ -1,0 +1,164 @@
+"""What every model of the zoo is: a functional graph of float32 heads, whose ``predict`` gives the deployed answer."""
+
+import contextlib
+import numbers
+
+import keras
+
+from tfzoo.errors import InputError
+from tfzoo.layers.normalization import IMAGENET_MEAN, IMAGENET_STD
+
+MIN_SIZE = 32
+
+
+class ZooModel(keras.Model):
+    """Base of ``Segmenter`` and ``Detector``.
+
+    ``build_graph`` makes the functional graph from pictures [B, H, W, 3], RGB, 0 to 255, to raw outputs, which become float32 under
+    any policy; ``build_deployed`` the graph that answers.
+
+    Args:
+        num_classes: see the subclass.
+        class_names: as many names; None: "class_0", ...
+        image_mean, image_std: RGB, in pixel values; the weights that a model starts from decide them.
+        image_size: (height, width) that it was trained at: what exports and artifacts take where no other size is stated.
+        dtype: Keras dtype policy, such as "mixed_bfloat16"; None: the global one.
+        **options: the architecture's own, kept in the configuration.
+
+    Raises:
+        InputError: an impossible number of classes, or names that do not fit it.
+    """
+
+    task = None
+    class_limits = (1, 10_000)
+
+    def __init__(
+        self,
+        num_classes,
+        class_names=None,
+        image_mean=IMAGENET_MEAN,
+        image_std=IMAGENET_STD,
+        image_size=None,
+        dtype=None,
+        name=None,
+        **options,
+    ):
+        check_classes(num_classes, class_names, self.class_limits)
+        policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
+        with policy_scope(policy):
+            images = keras.Input((None, None, 3), name="images", dtype="float32")
+            outputs = self.build_graph(images, num_classes, image_mean, image_std, **options)
+            super().__init__(inputs=images, outputs=_as_float32(outputs), name=name)
+        self.autocast = False  # pictures reach the normalisation as they are, whatever the policy
+        self.num_classes = int(num_classes)
+        self.class_names = list(class_names or (f"class_{i}" for i in range(num_classes)))
+        self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
+        self.image_size = image_size and tuple(image_size)
+        self.policy_name = policy.name
+        self.options = options
+
+    @classmethod
+    def checkpoint_options(cls, options, whole) -> dict:
+        """Options that a checkpoint in torchvision's layout brings, unless others are given.
+
+        Args:
+            options: what the model's name in the zoo fixes.
+            whole: the checkpoint is of the whole model; else of the backbone alone.
+        """
+        return {}
+
+    @classmethod
+    def build_graph(cls, images, num_classes, image_mean, image_std, **options):
+        """Returns the outputs for pictures [B, H, W, 3], 0 to 255: a Keras tensor or a dict of them."""
+        raise NotImplementedError
+
+    def build_deployed(self, network, raw):
+        """Returns the ``keras.Model`` that answers with ``network``, a float32 model of this class."""
+        raise NotImplementedError
+
+    def compile_from_config(self, config):
+        """Compiles a loaded model as it was saved, its optimizer ready to take its saved state."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def deployed(self, raw=False):
+        """Returns the graph that ``predict``, every exported file and the server run, in float32."""
+        cache = self.__dict__.setdefault("_deployed", {})  # untracked: it holds this model
+        if raw not in cache:
+            network = self if self.policy_name == "float32" else self._float32_twin()
+            cache[raw] = self.build_deployed(network, raw)
+        if cache[raw].network is not self:
+            cache[raw].network.set_weights(self.get_weights())
+        return cache[raw]
+
+    def _float32_twin(self):
+        return type(self).from_config({**self.get_config(), "dtype": "float32"})
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """Returns the answer of the deployed graph, a dict of arrays: see the task.
+
+        Args:
+            x: pictures [B, H, W, 3], uint8 or float32, 0 to 255, RGB; the rest as in ``keras.Model.predict``.
+        """
+        if hasattr(x, "shape"):
+            check_images(x.shape)
+        return self.deployed().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
+
+    def get_config(self):
+        return {
+            "num_classes": self.num_classes,
+            "class_names": self.class_names,
+            "image_mean": self.image_mean,
+            "image_std": self.image_std,
+            "image_size": self.image_size,
+            "dtype": self.policy_name,
+            "name": self.name,
+            **self.options,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls(**config)
+
+
+def _as_float32(outputs):
+    if not isinstance(outputs, dict):
+        return keras.layers.Activation("linear", dtype="float32", name="logits")(outputs)
+    return {name: keras.layers.Activation("linear", dtype="float32", name=f"{name}_float32")(x) for name, x in outputs.items()}
+
+
+def check_images(shape):
+    """Raises an InputError unless the shape is that of a batch of RGB pictures of at least 32x32."""
+    if len(shape) != 4 or shape[-1] != 3:
+        raise InputError(f"Pictures must be [batch, height, width, 3]; the shape given is {tuple(shape)}.")
+    for side in shape[1:3]:
+        if side is not None and side < MIN_SIZE:
+            raise InputError(f"Pictures must be at least {MIN_SIZE}x{MIN_SIZE}; {shape[1]}x{shape[2]} is too small: enlarge them.")
+
+
+def check_classes(num_classes, class_names, limits):
+    """Raises an InputError unless the number of classes lies in the limits, and there are as many names."""
+    low, high = limits
+    if not isinstance(num_classes, numbers.Integral) or not low <= num_classes <= high:
+        raise InputError(f"num_classes is {num_classes!r}: it must be a whole number from {low} to {high}.")
+    if class_names is not None and len(class_names) != num_classes:
+        raise InputError(f"num_classes is {num_classes}, but there are {len(class_names)} class names: they must be as many.")
+
+
+def check_options(width_multiplier, batch_norm=True):
+    """Raises an InputError unless the width is above 0 and ``batch_norm`` is True or False."""
+    if not (isinstance(width_multiplier, numbers.Real) and width_multiplier > 0):
+        raise InputError(f"width_multiplier is {width_multiplier!r}: it must be a number above 0.")
+    if not isinstance(batch_norm, bool):
+        raise InputError(f"batch_norm is {batch_norm!r}: it must be True or False.")
+
+
+@contextlib.contextmanager
+def policy_scope(policy):
+    """Layers made inside take this dtype policy; made outside their model's call they would take the global one."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
