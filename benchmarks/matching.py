@@ -58,12 +58,7 @@ def match_classes(class_names, dataset) -> ClassMatch:
         InputError: no class but a background is the same.
     """
     names, count = dataset.class_names, len(dataset.class_names)
-    found = [_find(name, names) for name in class_names]
-    if all(index is None or _is_background(names[index]) for index in found):
-        raise InputError(
-            f"The artifact knows {_enumerate(class_names)}, the data set '{dataset.spec}' {_enumerate(names)}: "
-            "evaluate it on data of its own classes."
-        )
+    found = _find_all(class_names, dataset)
     background = next((index for index, name in enumerate(names) if _is_background(name)), None)
     predicted = np.full(256, count, np.uint8)
     predicted[: len(found)] = [_first(index, background, count) for index in found]
@@ -76,8 +71,66 @@ def match_classes(class_names, dataset) -> ClassMatch:
         "data": [names[index] for index in np.flatnonzero(~known)],
         "counted_as": "background" if to_background else "wrong",
     }
+    return ClassMatch(predicted, truth, known, unmatched, _equated(class_names, found, names))
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectedClassMatch:
+    """How the labels of boxes are compared.
+
+    Attributes:
+        predicted: int32 [A], an artifact's label -> the data set's; -1 for a class that it has not.
+        counted: bool [C]: the data set's classes that the artifact can answer; the others are left out of the means.
+        unmatched: {"artifact": names, "data": names, "counted_as": None}: what the other side does not know.
+        equated: name of the artifact -> name of the data set, where they are spelt differently.
+    """
+
+    predicted: np.ndarray
+    counted: np.ndarray
+    unmatched: dict
+    equated: dict
+
+
+def match_detected_classes(class_names, dataset) -> DetectedClassMatch:
+    """Matches a detector's classes with a data set's, by name as ``match_classes`` does.
+
+    Average precision is of one class, so boxes of a class that the data set has not are not looked at.
+
+    Raises:
+        InputError: no class is the same.
+    """
+    names = dataset.class_names
+    found = _find_all(class_names, dataset)
+    predicted = np.array([-1 if index is None else index for index in found], np.int32)
+    counted = np.isin(np.arange(len(names)), predicted)
+    unmatched = {
+        "artifact": [name for name, index in zip(class_names, found, strict=True) if index is None and not _is_placeholder(name)],
+        "data": [names[index] for index in np.flatnonzero(~counted)],
+        "counted_as": None,
+    }
+    return DetectedClassMatch(predicted, counted, unmatched, _equated(class_names, found, names))
+
+
+def _find_all(class_names, dataset):
+    """For each of an artifact's classes the data set's index, or None; an InputError where only a background is the same."""
+    names = dataset.class_names
+    found = [_find(name, names) for name in class_names]
+    if all(index is None or _is_background(names[index]) for index in found):
+        raise InputError(
+            f"The artifact knows {_enumerate(class_names)}, the data set '{dataset.spec}' {_enumerate(names)}: "
+            "evaluate it on data of its own classes."
+        )
+    return found
+
+
+def _equated(class_names, found, names):
     pairs = [(name, names[index]) for name, index in zip(class_names, found, strict=True) if index is not None]
-    return ClassMatch(predicted, truth, known, unmatched, {name: own for name, own in pairs if name != own})
+    return {name: own for name, own in pairs if name != own}
+
+
+def _is_placeholder(name):
+    """Whether the name stands for no class: torchvision's lists of COCO have a background and gaps."""
+    return _is_background(name) or name == "N/A"
 
 
 def _first(*choices):
@@ -110,14 +163,15 @@ def describe(unmatched: dict, equated: dict, most=12) -> list[str]:
     if equated:
         sentences.append(f"Taken for the same: {_shorten([f'{a} = {b}' for a, b in equated.items()], most)}.")
     if unmatched["artifact"]:
+        treated = f"answers count as {counted_as}" if counted_as else "boxes are not looked at"
         sentences.append(
-            f"The data do not have these classes of the artifact, whose answers count as {counted_as}: "
-            f"{_shorten(unmatched['artifact'], most)}."
+            f"The data do not have these classes of the artifact, whose {treated}: {_shorten(unmatched['artifact'], most)}."
         )
     if unmatched["data"]:
+        treated = f" and their pixels count as {counted_as}" if counted_as else ""
         sentences.append(
-            f"The artifact does not know these classes of the data; they are left out of the means and their pixels count as "
-            f"{counted_as}: {_shorten(unmatched['data'], most)}."
+            f"The artifact does not know these classes of the data; they are left out of the means{treated}: "
+            f"{_shorten(unmatched['data'], most)}."
         )
     return sentences
 

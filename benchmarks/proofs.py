@@ -40,13 +40,14 @@ PLACES = {"savedmodel": "saved", "tflite": "model.tflite", "int8": "model_int8.t
 RUNTIMES = {"savedmodel": (), "tflite": ("ai-edge-litert",), "int8": ("ai-edge-litert",), "onnx": ("tf2onnx", "onnxruntime")}
 
 
-def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False) -> dict:
+def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False, forms=FORMATS) -> dict:
     """Proves the exports of these models (None: all), and writes each result as it comes.
 
     Args:
         output: JSON file; what it holds already is kept.
         steps: of training, before the exports.
         again: prove anew what was proved already.
+        forms: which of ``FORMATS`` to prove.
 
     Returns:
         the file's content: name -> {"options", "image_size", "network" (its ``Facts``), "formats": form -> result}. A result
@@ -60,7 +61,7 @@ def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False) -> dict:
     for number, name in enumerate(names, start=1):
         proof = _begin(name, entries[name], {} if again else proofs.get(name, {}))
         proofs[name] = proof
-        todo = [form for form in FORMATS if not proof["formats"].get(form, {}).get("proved")]
+        todo = [form for form in forms if not proof["formats"].get(form, {}).get("proved")]
         for form, result in _results(name, proof["options"], todo, steps):
             proof["formats"][form] = result
             _write(proofs, output)
@@ -193,9 +194,10 @@ def main(arguments=None) -> int:
     parser.add_argument("name", nargs="*", help="default: all models")
     parser.add_argument("--output", default=PROOFS_FILE, help=f"default: {PROOFS_FILE.name} in the package")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of training before the exports (default: {STEPS})")
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS, help="default: all of them")
     parser.add_argument("--again", action="store_true", help="prove anew what was proved already")
     args = parser.parse_args(arguments)
-    proofs = prove(args.name, args.output, args.steps, args.again)
+    proofs = prove(args.name, args.output, args.steps, args.again, args.formats)
     failed = [f"{name} {form}" for name in args.name or proofs for form, r in proofs[name]["formats"].items() if not r["proved"]]
     if failed:
         print(f"Not proved: {', '.join(failed)}.", file=sys.stderr)

@@ -10,53 +10,109 @@ from PIL import Image
 
 from tfzoo.data.images import read_image
 from tfzoo.errors import InputError, OutputExistsError
-from tfzoo.models.segmenter import MIN_SIZE
-from tfzoo.visualization import explained, save_image
+from tfzoo.models.base import MIN_SIZE
+from tfzoo.visualization import draw_boxes, explained, save_image
+
+MIN_SCORE = 0.3  # from which boxes are drawn
 
 
-def predict_files(runner, paths, output, verbose=True) -> list[dict]:
-    """Writes NAME.png (the overlay with its legend), NAME_labels.png (class indices) and predictions.json.
+def predict_files(runner, paths, output, verbose=True, min_score=MIN_SCORE) -> list[dict]:
+    """Writes NAME.png (the picture with what was found) and predictions.json; segmenters also NAME_labels.png (class indices).
 
     Args:
         runner: see ``tfzoo.export.load``, and ``tfzoo.export.tiling`` for large pictures.
         paths: picture files, of any size.
         output: folder that exists.
         verbose: show a progress bar, where a terminal is there to show it and the runner shows none of its own.
+        min_score: boxes of a lower score are not drawn; the JSON lists all that the artifact answers.
 
     Returns:
-        what predictions.json holds: for each picture its file, size and, by class, share of the pixels and mean score.
+        what predictions.json holds: for each picture its file, size, overlay, and, of a segmenter, labels and by class the share of
+        the pixels and the mean score; of a detector, objects: class, label, score, box (xyxy in the picture's pixels), drawn.
 
     Raises:
-        InputError: a file is no picture, or it is too small, or the artifact answers logits; nothing is written then.
+        InputError: a file is no picture, or it is too small, or the artifact answers no labels; nothing is written then.
         OutputExistsError: a picture would be written over one that was given.
     """
     runner.require_answer()
     for path in paths:
         _read(path)  # all of them before anything is written, and again below: together they may be larger than the memory
-    names = _unique_names(paths)
-    _check_places(paths, names, pathlib.Path(output))
+    output, report = pathlib.Path(output), REPORTS[runner.task](runner.class_names, min_score)
+    names = _unique_names(paths, report.suffixes)
+    _check_places(paths, names, output, report.suffixes)
     results = []
     shown = verbose and sys.stdout.isatty() and not getattr(runner, "verbose", False)
     progress = Progbar(len(paths), unit_name="picture", verbose=int(shown))
     for path, name in zip(paths, names, strict=True):
         picture = _read(path)
-        answer = runner.predict([picture])
-        labels, scores = answer["labels"][0], answer["scores"][0]
-        save_image(explained(picture, labels, runner.class_names), pathlib.Path(output) / f"{name}.png")
-        Image.fromarray(labels).save(pathlib.Path(output) / f"{name}_labels.png")
-        results.append(
-            {
-                "file": str(path),
-                "height": picture.shape[0],
-                "width": picture.shape[1],
-                "overlay": f"{name}.png",
-                "labels": f"{name}_labels.png",
-                "classes": _describe(labels, scores, runner.class_names),
-            }
-        )
+        answer = {key: values[0] for key, values in runner.predict([picture]).items()}
+        facts = report.write(picture, answer, output, name)
+        size = {"file": str(path), "height": picture.shape[0], "width": picture.shape[1]}
+        results.append({**size, "overlay": f"{name}.png", **facts})
         progress.update(len(results))
-    (pathlib.Path(output) / "predictions.json").write_text(json.dumps(results, indent=1))
+    (output / "predictions.json").write_text(json.dumps(results, indent=1))
     return results
+
+
+class LabelMapReport:
+    """A picture's label map: the overlay with its legend, the map itself, and shares by class."""
+
+    suffixes = (".png", "_labels.png")
+
+    def __init__(self, class_names, min_score):
+        self._names = class_names
+
+    def write(self, picture, answer, folder, name):
+        labels, scores = answer["labels"], answer["scores"]
+        save_image(explained(picture, labels, self._names), folder / f"{name}.png")
+        Image.fromarray(labels).save(folder / f"{name}_labels.png")
+        return {"labels": f"{name}_labels.png", "classes": self._describe(labels, scores)}
+
+    def _describe(self, labels, scores):
+        found = {}
+        for index in np.unique(labels):
+            area = labels == index
+            share, score = float(area.mean()), float(scores[area].mean())
+            found[self._names[index]] = {"share": round(share, 6), "mean_score": round(score, 6)}
+        return found
+
+
+class BoxReport:
+    """A picture's boxes: drawn with names and scores, and listed by falling score."""
+
+    suffixes = (".png",)
+
+    def __init__(self, class_names, min_score):
+        self._names, self._min_score = class_names, min_score
+
+    def write(self, picture, answer, folder, name):
+        found = answer["labels"] >= 0
+        boxes, scores, labels = (answer[key][found] for key in ("boxes", "scores", "labels"))
+        drawn = np.flatnonzero(scores >= self._min_score)[::-1]  # the surest on top
+        save_image(draw_boxes(picture, boxes[drawn], labels[drawn], self._names, scores[drawn]), folder / f"{name}.png")
+        objects = [
+            {
+                "class": self._names[label],
+                "label": int(label),
+                "score": round(float(score), 6),
+                "box": [round(float(edge), 2) for edge in box],
+                "drawn": bool(score >= self._min_score),
+            }
+            for box, score, label in zip(boxes, scores, labels, strict=True)
+        ]
+        return {"objects": objects}
+
+
+REPORTS = {"semantic": LabelMapReport, "detection": BoxReport}
+
+
+def describe(result: dict) -> str:
+    """What was found in a picture, in a line for people."""
+    if "classes" in result:
+        found = sorted(result["classes"].items(), key=lambda item: -item[1]["share"])
+        return ", ".join(f"{name} {facts['share']:.0%}" for name, facts in found)
+    drawn = [entry["class"] for entry in result["objects"] if entry["drawn"]]
+    return ", ".join(f"{drawn.count(name)} {name}" for name in dict.fromkeys(drawn)) or "nothing of a sufficient score"
 
 
 def _read(path):
@@ -68,33 +124,25 @@ def _read(path):
     return picture
 
 
-def _check_places(paths, names, output):
+def _check_places(paths, names, output, suffixes):
     given = {pathlib.Path(path).resolve() for path in paths}
     for name in names:
-        for place in (output / f"{name}.png", output / f"{name}_labels.png"):
+        for place in (output / f"{name}{suffix}" for suffix in suffixes):
             if place.resolve() in given:
                 raise OutputExistsError(
                     f"{place} is one of the pictures given and would be overwritten: choose another output folder."
                 )
 
 
-def _describe(labels, scores, class_names):
-    found = {}
-    for index in np.unique(labels):
-        area = labels == index
-        found[class_names[index]] = {"share": round(float(area.mean()), 6), "mean_score": round(float(scores[area].mean()), 6)}
-    return found
-
-
-def _unique_names(paths):
+def _unique_names(paths, suffixes):
     """Stems, numbered where the files of two pictures would bear one name."""
     names, taken = [], set()
     for path in paths:
         stem = name = pathlib.Path(path).stem
         number = 2
-        while {name, f"{name}_labels"} & taken:
+        while {f"{name}{suffix}" for suffix in suffixes} & taken:
             name = f"{stem}_{number}"
             number += 1
-        taken |= {name, f"{name}_labels"}
+        taken |= {f"{name}{suffix}" for suffix in suffixes}
         names.append(name)
     return names

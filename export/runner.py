@@ -6,10 +6,11 @@ import pathlib
 
 import numpy as np
 
+from tfzoo.data.boxes import scale_boxes
 from tfzoo.data.images import parse_size, resize_image, resize_labels, resize_scores
 from tfzoo.errors import InputError, MissingInputError
 from tfzoo.export import sidecar as sidecars
-from tfzoo.models.segmenter import check_images
+from tfzoo.models.base import check_images
 
 
 def load(path, threads: int | None = None, image_size=None) -> "Runner":
@@ -86,9 +87,10 @@ class Runner(abc.ABC):
         self.image_size = size
 
     def require_answer(self) -> None:
-        """Raises an InputError where the file answers logits, not labels."""
+        """Raises an InputError where the file answers what the network gives, not what was found."""
         if self.sidecar.raw:
-            raise InputError(f"{self.path} answers logits (it was exported with raw): export it without, for labels and scores.")
+            raw = "logits" if self.task == "semantic" else "raw heads"
+            raise InputError(f"{self.path} answers {raw} (it was exported with raw): export it without, for labels and scores.")
 
     @property
     def takes_any_size(self) -> bool:
@@ -102,14 +104,16 @@ class Runner(abc.ABC):
         """Returns the answer for pictures of any size.
 
         A picture of another size than the file takes is resized (bilinear, antialiased), and its answer mapped back to the
-        picture's own size (labels nearest, scores bilinear).
+        picture's own size (label maps nearest, maps of scores bilinear, boxes by the ratio of the sides).
 
         Args:
             images: [B, H, W, 3], or a list of [H, W, 3]; uint8 or float32, 0 to 255, RGB.
 
         Returns:
-            a dict: for the semantic task ``labels`` uint8 and ``scores`` float32, [B, H, W]; raw files: ``logits`` [B, H, W, C].
-            For a list, each value is a list with an entry for each picture.
+            a dict. Semantic task: ``labels`` uint8 and ``scores`` float32, [B, H, W]; raw files: ``logits`` [B, H, W, C].
+            Detection: ``boxes`` float32 [B, N, 4], xyxy in the picture's own pixels, ``scores`` float32 [B, N], ``labels`` int32
+            [B, N], -1 for padding, and ``num_detections`` int32 [B]; raw files: the network's heads, as they are. For a list, each
+            value is a list with an entry for each picture.
 
         Raises:
             InputError: they are no pictures, or too small.
@@ -124,8 +128,8 @@ class Runner(abc.ABC):
             fill = (self.batch_size or len(batch)) - len(batch)
             out = self.run(np.concatenate([batch, batch[-1:].repeat(fill, axis=0)]) if fill else batch)
             for row, position in enumerate(positions):
-                size = pictures[position].shape[:2]
-                answers[position] = {name: _map_back(name, value[row], size) for name, value in out.items()}
+                answer = {name: value[row] for name, value in out.items()}
+                answers[position] = MAP_BACK[self.task](answer, batch.shape[1:3], pictures[position].shape[:2])
         gathered = {name: [answer[name] for answer in answers] for name in answers[0]}
         return gathered if isinstance(images, (list, tuple)) else {name: np.stack(values) for name, values in gathered.items()}
 
@@ -153,10 +157,15 @@ def _groups(pictures, batch_size):
         yield group
 
 
-def _map_back(name, value, size):
-    if value.shape[:2] == tuple(size):
-        return value
-    return resize_labels(value, size) if name == "labels" else resize_scores(value, size)
+def _resize_maps(answer, taken_size, size):
+    return {name: resize_labels(m, size) if name == "labels" else resize_scores(m, size) for name, m in answer.items()}
+
+
+def _scale_boxes(answer, taken_size, size):
+    return answer | ({"boxes": scale_boxes(answer["boxes"], taken_size, size)} if "boxes" in answer else {})
+
+
+MAP_BACK = {"semantic": _resize_maps, "detection": _scale_boxes}  # the answer for a picture as it was taken -> as it was given
 
 
 class KerasRunner(Runner):

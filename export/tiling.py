@@ -6,7 +6,7 @@ from keras.utils import Progbar
 from tfzoo.data.images import parse_size
 from tfzoo.errors import InputError
 from tfzoo.export.runner import Runner
-from tfzoo.models.segmenter import MIN_SIZE
+from tfzoo.models.base import MIN_SIZE
 
 BATCH = 8  # tiles that are run at once
 

@@ -34,6 +34,16 @@ def coco_mini():
 
 
 @pytest.fixture(scope="session")
+def bccd():
+    return real_data("coco", "bccd")
+
+
+@pytest.fixture(scope="session")
+def pennfudan():
+    return real_data("coco", "pennfudan")
+
+
+@pytest.fixture(scope="session")
 def pictures():
     """Four drawn pictures uint8 [4, 64, 96, 3] and their label maps uint8 [4, 64, 96]; five classes."""
     import numpy as np

@@ -95,37 +95,35 @@ def run_models(args):
 
 
 AUGMENTATIONS = (  # fields of the recipe: type, default, explanation
-    ("rotation", float, 0.0, "degrees: turn by up to so much, either way"),
-    ("translation", float, 0.0, "share of the side: shift by up to so much, either way"),
-    ("elastic", float, 0.0, "pixels: standard deviation of U-Net's elastic deformation (there 10)"),
-    ("elastic_grid", int, 3, "points along each side at which the deformation is drawn (there 3)"),
-    ("brightness", float, 0.15, "0 to 1"),
-    ("contrast", float, 0.2, "0 to 1"),
-    ("saturation", float, 0.0, "0 to 1"),
-    ("hue", float, 0.0, "0 to 1"),
+    ("rotation", float, "0", "degrees: turn by up to so much, either way; segmenters only"),
+    ("translation", float, "0", "share of the side: shift by up to so much, either way; segmenters only"),
+    ("elastic", float, "0", "pixels: standard deviation of U-Net's elastic deformation (there 10); segmenters only"),
+    ("elastic_grid", int, "3", "points along each side at which the deformation is drawn (there 3)"),
+    ("brightness", float, "0.15", "0 to 1"),
+    ("contrast", float, "0.2", "0 to 1"),
+    ("saturation", float, "0; detectors: 0.2", "0 to 1"),
+    ("hue", float, "0", "0 to 1"),
+    ("zoom_out", float, "1", "factor from 1: SSD's larger canvas around every other picture (there 4); detectors only"),
+    ("mosaic", float, "0", "share of pictures that are put together from four; detectors only"),
 )
+RECIPE = (  # arguments of its names that a recipe takes, where they are given
+    "epochs", "batch_size", "image_size", "learning_rate", "loss", "class_weights", "precision", "scale", "flip",
+    *(name for name, *_ in AUGMENTATIONS), "iou_crop", "picture_epochs", "seed",
+)  # fmt: skip
 
 
 def run_train(args):
     from tfzoo.data.images import parse_size
     from tfzoo.training import Recipe, train
+    from tfzoo.zoo import find_entry
 
-    recipe = Recipe(
-        epochs=args.epochs or Recipe.epochs,
-        batch_size=args.batch_size,
-        image_size=parse_size(args.image_size),
-        learning_rate=args.learning_rate,
-        loss=args.loss,
-        class_weights=args.class_weights,
-        precision=args.precision,
-        scale=tuple(args.scale),
-        flip=None if args.flip == "none" else args.flip,
-        **{name: getattr(args, name) for name, *_ in AUGMENTATIONS},
-        picture_epochs=args.picture_epochs,
-        seed=args.seed,
-    )
+    given = {name: getattr(args, name) for name in RECIPE if hasattr(args, name)}
+    for name, read in (("image_size", parse_size), ("scale", tuple), ("flip", lambda flip: None if flip == "none" else flip)):
+        if name in given:
+            given[name] = read(given[name])
+    recipe = Recipe.for_task(find_entry(args.model).task, **given)
     splits = (args.train_split, None if args.val_split == "none" else args.val_split)
-    if args.resume and args.epochs is None:
+    if args.resume and "epochs" not in given:
         recipe = None
     best = train(args.model, args.data, args.output, recipe, args.weights, dict(args.option), splits, args.resume)
     print(f"\nThe best checkpoint is {best}. Next:\n  tfzoo evaluate {best} --data {args.data} --split {splits[1] or 'SPLIT'}")
@@ -148,28 +146,28 @@ def run_evaluate(args):
         output=claim_folder(args.output, args.overwrite) if args.output else None,
         worst=args.worst,
         segments=args.segments,
+        max_detections=args.max_detections,
     )
     print(format_table(result))
     if args.json:
         with open(args.json, "w") as file:
             json.dump(result, file, indent=1)
     if args.output:
-        print(f"\n{args.output} holds the confusion matrix as a picture{' and the worst pictures' if args.worst else ''}.")
+        held = {"semantic": "the confusion matrix as a picture", "detection": "precision over recall as a picture"}[result["task"]]
+        print(f"\n{args.output} holds {held}{' and the worst pictures' if args.worst else ''}.")
 
 
 def run_predict(args):
     from tfzoo.export import load
-    from tfzoo.export.predict import predict_files
+    from tfzoo.export.predict import describe, predict_files
     from tfzoo.export.tiling import with_tiles
     from tfzoo.files import claim_folder
 
     runner = load(args.artifact, args.threads, None if args.tile else args.image_size)
     runner = with_tiles(runner, args.tile, args.overlap, args.image_size, verbose=sys.stdout.isatty())
-    results = predict_files(runner, args.image, claim_folder(args.output, args.overwrite))
+    results = predict_files(runner, args.image, claim_folder(args.output, args.overwrite), min_score=args.min_score)
     for result in results:
-        found = sorted(result["classes"].items(), key=lambda item: -item[1]["share"])
-        shares = ", ".join(f"{name} {facts['share']:.0%}" for name, facts in found)
-        print(f"{args.output}/{result['overlay']}: {shares}")
+        print(f"{args.output}/{result['overlay']}: {describe(result)}")
 
 
 def run_export(args):
@@ -208,6 +206,18 @@ def run_serve_export(args):
     print(f"{path} is in place. Serve it with TensorFlow Serving:\n  cd {args.repository} && docker compose up")
 
 
+def run_data_inspect(args):
+    from tfzoo.data import load_dataset
+    from tfzoo.data.inspection import format_table, inspect
+    from tfzoo.files import claim_folder
+
+    folder = claim_folder(args.output, args.overwrite) if args.output else None
+    result = inspect(load_dataset(args.data, args.split, args.task), folder)
+    print(format_table(result))
+    if folder:
+        print(f"\n{args.output}/contact.png shows pictures with their labels.")
+
+
 def run_benchmark_speed(args):
     from tfzoo.benchmarks import speed
     from tfzoo.files import claim_folder
@@ -220,6 +230,8 @@ def run_benchmark_speed(args):
 
 
 # === Their arguments ===
+
+SPECS = "shapes, masks:DIR, coco:DIR, voc:DIR or yolo:DIR"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -235,6 +247,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_export(commands)
     _add_serve(commands)
+    _add_data_commands(commands)
     _add_benchmark(commands)
     return parser
 
@@ -285,31 +298,50 @@ def _add_train(commands):
     parser.add_argument("model", metavar="MODEL", help="a name that 'tfzoo models' lists")
     _add_data(parser)
     parser.add_argument("--output", required=True, help="folder; it must be empty or new")
-    parser.add_argument("--epochs", type=_count, help="default: 50, or what the resumed training began with")
-    parser.add_argument("--batch-size", type=_count, default=8)
+    left_out = argparse.SUPPRESS  # the recipe has defaults of its own
+    parser.add_argument("--epochs", type=_count, default=left_out, help="default: 50, or what the resumed training began with")
+    parser.add_argument("--batch-size", type=_count, default=left_out, help="default: 8")
     _add_image_size(parser)
     parser.add_argument("--weights", help="imagenet (backbone), or a .keras or .weights.h5 file")
     parser.add_argument(
         "--option", type=_option, action="append", default=[], metavar="KEY=VALUE", help="an option of the model; repeatable"
     )
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--learning-rate", type=float, default=left_out, help="default: 0.002; detectors: 0.001")
     parser.add_argument(
-        "--loss", default="cross_entropy", help="cross_entropy (default), focal, dice, lovasz, or a sum such as cross_entropy+dice"
+        "--loss",
+        default=left_out,
+        help="cross_entropy (default), focal, dice, lovasz, or a sum such as cross_entropy+dice; segmenters only",
     )
     parser.add_argument(
-        "--class-weights", choices=("none", "median", "inverse"), default="none", help="median or inverse frequency balancing"
+        "--class-weights",
+        choices=("none", "median", "inverse"),
+        default=left_out,
+        help="median or inverse frequency balancing; segmenters only",
     )
     parser.add_argument(
-        "--scale", type=float, nargs=2, default=(0.75, 1.75), metavar=("LOW", "HIGH"), help="random scale; 1 1 turns it off"
+        "--scale",
+        type=float,
+        nargs=2,
+        default=left_out,
+        metavar=("LOW", "HIGH"),
+        help="random scale; 1 1 turns it off (default: 0.75 1.75; detectors: 0.6 1.6)",
     )
-    parser.add_argument("--flip", choices=("horizontal", "vertical", "horizontal_and_vertical", "none"), default="horizontal")
+    parser.add_argument(
+        "--flip",
+        choices=("horizontal", "vertical", "horizontal_and_vertical", "none"),
+        default=left_out,
+        help="default: horizontal",
+    )
     for name, kind, default, explanation in AUGMENTATIONS:
         flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=kind, default=default, help=f"random {explanation} (default: {default})")
-    parser.add_argument("--precision", choices=("float32", "mixed_bfloat16", "mixed_float16"), default="float32")
+        parser.add_argument(flag, type=kind, default=left_out, help=f"random {explanation} (default: {default})")
+    parser.add_argument("--iou-crop", action="store_true", default=left_out, help="SSD's random crop; detectors only")
+    parser.add_argument("--precision", choices=("float32", "mixed_bfloat16", "mixed_float16"), default=left_out)
     parser.add_argument("--train-split", default="train")
     parser.add_argument("--val-split", default="val", help="'none' trains without one")
-    parser.add_argument("--picture-epochs", type=int, default=10, help="write a picture every so many epochs; 0: never")
+    parser.add_argument(
+        "--picture-epochs", type=int, default=left_out, help="write a picture every so many epochs; 0: never (default: 10)"
+    )
     parser.add_argument("--seed", type=_seed, default=0)
     parser.add_argument("--resume", action="store_true", help="go on with the training in the output folder")
 
@@ -329,10 +361,21 @@ def _add_evaluate(commands):
     _add_tile(parser)
     parser.add_argument("--threads", type=_count)
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON")
-    parser.add_argument("--output", metavar="DIR", help="folder for result.json, table.md, confusion.png and the worst pictures")
-    parser.add_argument("--worst", type=_count, default=0, metavar="N", help="draw the N pictures of the lowest mean IoU")
     parser.add_argument(
-        "--segments", metavar="CLASS", help="also the Rand error of this class's connected regions, such as cells between membranes"
+        "--output",
+        metavar="DIR",
+        help="folder for result.json, table.md, and confusion.png and the worst pictures or precision_recall.png",
+    )
+    parser.add_argument(
+        "--worst", type=_count, default=0, metavar="N", help="segmenters: draw the N pictures of the lowest mean IoU"
+    )
+    parser.add_argument(
+        "--segments",
+        metavar="CLASS",
+        help="segmenters: also the Rand error of this class's connected regions, such as cells between membranes",
+    )
+    parser.add_argument(
+        "--max-detections", type=_count, metavar="N", help="detectors: so many of each class in a picture count (default: 100)"
     )
     _add_overwrite(parser)
 
@@ -348,6 +391,13 @@ def _add_predict(commands):
     _add_artifact(parser)
     parser.add_argument("image", nargs="+", metavar="IMAGE")
     parser.add_argument("--output", required=True, help="folder; it must be empty or new")
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=0.3,
+        metavar="S",
+        help="draw boxes from this score up (default: 0.3)",
+    )
     _add_image_size(parser)
     _add_tile(parser)
     parser.add_argument("--threads", type=_count)
@@ -390,6 +440,22 @@ def _add_serve(commands):
     _add_image_size(parser)
 
 
+def _add_data_commands(commands):
+    group = _group(commands, "data", "Look at labelled pictures.")
+    parser = _command(
+        group,
+        "inspect",
+        run_data_inspect,
+        "Count pictures, classes and boxes, find odd boxes, and draw a contact sheet.",
+        "tfzoo data inspect coco:DIR --split train --output inspected",
+    )
+    parser.add_argument("data", metavar="SPEC", help=SPECS)
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--task", help="semantic, detection, instance or keypoint (default: the first that the data set has)")
+    parser.add_argument("--output", metavar="DIR", help="folder for inspection.json, table.md and contact.png")
+    _add_overwrite(parser)
+
+
 def _add_benchmark(commands):
     group = _group(commands, "benchmark", "Measure speed.")
     parser = _command(
@@ -413,7 +479,7 @@ def _add_artifact(parser):
 
 
 def _add_data(parser):
-    parser.add_argument("--data", required=True, metavar="SPEC", help="shapes, masks:DIR or coco:DIR")
+    parser.add_argument("--data", required=True, metavar="SPEC", help=SPECS)
 
 
 def _add_image_size(parser, more=""):

@@ -1,4 +1,4 @@
-"""Pictures for people: label maps as colours over the photograph, with a legend."""
+"""Pictures for people: label maps as colours over the photograph, with a legend; boxes with names and scores; curves."""
 
 import colorsys
 
@@ -13,6 +13,7 @@ _FIRST_COLOURS = (  # distinct on photographs, also for most colour-blind people
 BACKGROUND_NAMES = ("background", "__background__")
 PAPER, INK = (255, 255, 255), (30, 30, 30)
 MOST_NUMBERED = 20  # classes in a confusion matrix whose cells have room for a number
+MOST_CURVES = 12  # classes in a precision-recall picture that can be told apart
 _BAND = 256  # rows that are painted at once
 
 
@@ -124,6 +125,111 @@ def comparison(images, truth, predicted, class_names, titles=("picture", "truth"
         ImageDraw.Draw(head).text(place, title, fill=INK, font=font)
     shown = np.concatenate([np.ravel(t) for t in (*truth, *predicted)])
     return np.concatenate([np.asarray(head), body, legend(shown, class_names, body.shape[1], shares=False)])
+
+
+def draw_boxes(image, boxes, labels, class_names, scores=None, minimum_width=320) -> np.ndarray:
+    """Draws boxes with their names and scores onto a picture, enlarged to at least ``minimum_width``.
+
+    Args:
+        image: uint8 [H, W, 3].
+        boxes: [N, 4], xyxy in its pixels; labels: integers [N]. Of boxes that overlap the last is on top.
+        class_names: C names.
+        scores: [N], written after the names; None: names alone.
+
+    Returns:
+        uint8 [H', W', 3]
+    """
+    factor = -(-minimum_width // image.shape[1])
+    canvas = Image.fromarray(_enlarge(image, factor))
+    pen, colours = ImageDraw.Draw(canvas), palette(class_names)
+    thickness = max(2, max(canvas.size) // 400)
+    font = ImageFont.load_default(max(12, max(canvas.size) // 60))
+    texts = [class_names[label] for label in labels]
+    if scores is not None:
+        texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores, strict=True)]
+    for box, label, text in zip(np.asarray(boxes, np.float64).reshape(-1, 4) * factor, labels, texts, strict=True):
+        left, top, right, bottom = box
+        corners = (left, top, max(right - 1, left), max(bottom - 1, top))  # Pillow's last pixel is inside
+        colour = tuple(colours[label].tolist())
+        pen.rectangle(corners, outline=colour, width=thickness)
+        _write_name(pen, canvas.size, corners, text, font, colour)
+    return np.asarray(canvas)
+
+
+def _write_name(pen, size, corners, text, font, colour):
+    """A name on a ground of its box's colour: above the box, or inside it where there is no room above."""
+    _, _, width, height = (round(edge) for edge in font.getbbox(text))
+    left = min(max(corners[0], 0), max(size[0] - width - 6, 0))
+    top = corners[1] - height - 4 if corners[1] >= height + 4 else max(corners[1], 0)
+    pen.rectangle((left, top, left + width + 5, top + height + 3), fill=colour)
+    ink = INK if sum(colour) > 3 * 128 else PAPER
+    pen.text((left + 3, top + 1), text, fill=ink, font=font)
+
+
+def contact_sheet(pictures, titles, columns=4, side=400) -> np.ndarray:
+    """Pictures beside and below each other, each with its title underneath.
+
+    Args:
+        pictures: uint8 [H, W, 3] each, of any sizes; they are fitted into squares of ``side`` pixels.
+        titles: as many strings; those that are too long for the side are cut.
+        columns: pictures in a row.
+
+    Returns:
+        uint8 [H', W', 3]
+    """
+    line, gap = 24, 8
+    columns = min(columns, len(pictures))
+    fitted = [_fit(picture, side) for picture in pictures]
+    heights = [max(p.height for p in fitted[first : first + columns]) for first in range(0, len(fitted), columns)]
+    tops = np.cumsum([gap, *(height + line + gap for height in heights)]).tolist()
+    sheet = Image.new("RGB", (columns * (side + gap) + gap, tops[-1]), PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for number, (picture, title) in enumerate(zip(fitted, titles, strict=True)):
+        left, top = gap + number % columns * (side + gap), tops[number // columns]
+        sheet.paste(picture, (left, top))
+        while font.getlength(title) > side:
+            title = f"{title[:-4]}..."
+        pen.text((left, top + picture.height + 3), title, fill=INK, font=font)
+    return np.asarray(sheet)
+
+
+def _fit(picture, side):
+    scale = side / max(picture.shape[:2])
+    size = tuple(max(round(length * scale), 1) for length in picture.shape[1::-1])
+    return Image.fromarray(picture).resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)
+
+
+def plot_precision_recall(curves, path, mean_ap=None) -> None:
+    """Draws precision over recall at one IoU, a curve for each class, and their mean.
+
+    Where there are more classes than can be told apart, all are drawn thin and grey, and only the mean has a name.
+
+    Args:
+        curves: class name -> precision [101] at recall 0, 0.01, ... 1.
+        path: picture file.
+        mean_ap: written beside the mean.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.6, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    recall, many = np.linspace(0, 1, 101), len(curves) > MOST_CURVES
+    for (name, precision), colour in zip(curves.items(), palette(list(curves)) / 255, strict=True):
+        look = {"color": "0.8", "lw": 0.7} if many else {"color": colour, "lw": 1.4, "label": f"{name}  {np.mean(precision):.3f}"}
+        axes.plot(recall, precision, **look)
+    if len(curves) > 1:
+        mean = np.mean(list(curves.values()), axis=0)
+        name = f"mean of {len(curves)}" if many else "mean"
+        axes.plot(recall, mean, color="black", lw=2, label=f"{name}  {np.mean(mean) if mean_ap is None else mean_ap:.3f}")
+    axes.set_xlabel("recall")
+    axes.set_ylabel("precision")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    axes.grid(color="0.92")
+    axes.spines[["top", "right"]].set_visible(False)
+    if curves:
+        axes.legend(frameon=False, fontsize=8, title="AP at IoU 0.5", title_fontsize=8)
+    figure.savefig(path, dpi=150)
 
 
 def plot_confusion(matrix, class_names, path) -> None:

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 import tfzoo
-from tfzoo.benchmarks.accuracy import LowestPictures, evaluate, format_table
+from tfzoo.benchmarks.accuracy import evaluate, format_table
+from tfzoo.benchmarks.semantic_accuracy import LowestPictures
 from tfzoo.data.images import resize_labels
 from tfzoo.errors import InputError
 from tfzoo.metrics.confusion import confusion_matrix

@@ -45,6 +45,15 @@ def test_only_what_is_missing_is_done_again(work, tmp_path):
     assert asked == ["train", "int8", "train", *FORMATS]
 
 
+def test_some_formats_alone(work, tmp_path):
+    asked, _ = work
+    output = tmp_path / "proofs.json"
+    assert proofs.main(["unet", "--output", str(output), "--formats", "onnx", "tflite"]) == 0
+    assert asked == ["train", "onnx", "tflite"]
+    assert proofs.main(["unet", "--output", str(output)]) == 0
+    assert asked[3:] == ["train", "savedmodel", "int8"]
+
+
 def test_proofs_of_another_network_do_not_count(work, tmp_path):
     asked, _ = work
     output = tmp_path / "proofs.json"

@@ -308,6 +308,7 @@ def test_nothing_is_on_but_what_always_was():
         ("scale", (2.0, 1.0)), ("scale", (0.0, 1.0)), ("flip", "sideways"), ("rotation", -1), ("rotation", 181),
         ("translation", 1.5), ("elastic", -1), ("elastic", float("nan")), ("elastic_grid", 1), ("elastic_grid", 2.5),
         ("brightness", 2), ("contrast", -0.1), ("saturation", 1.01), ("hue", float("nan")),
+        ("zoom_out", 0.9), ("zoom_out", float("inf")), ("mosaic", 1.1),
     ],
 )  # fmt: skip
 def test_wrong_values_are_told_in_a_sentence(expect_sentence, name, value):
@@ -322,7 +323,7 @@ def test_a_recipe_says_it_all():
 
     changed = {
         "scale": [0.5, 2.0], "flip": None, "brightness": 0.1, "contrast": 0.1, "rotation": 10.0, "translation": 0.1,
-        "elastic": 10.0, "elastic_grid": 4, "saturation": 0.1, "hue": 0.1,
+        "elastic": 10.0, "elastic_grid": 4, "saturation": 0.1, "hue": 0.1, "zoom_out": 2.0, "iou_crop": True, "mosaic": 0.5,
     }  # fmt: skip
     assert Recipe(**changed).augmentation() == Augmentation(**changed | {"scale": (0.5, 2.0)})
     assert Recipe().augmentation() == Augmentation()

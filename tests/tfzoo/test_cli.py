@@ -203,7 +203,9 @@ def test_without_a_command_help_is_shown(capsys):
     assert "commands" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["demo", "models", "train", "evaluate", "predict", "export", "serve export", "benchmark speed"])
+@pytest.mark.parametrize(
+    "command", ["demo", "models", "train", "evaluate", "predict", "export", "serve export", "data inspect", "benchmark speed"]
+)
 def test_every_command_has_help_with_an_example(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         main([*command.split(), "--help"])
@@ -261,3 +263,45 @@ def test_evaluate_draws_into_a_folder_and_runs_by_tiles(wrong, small_unet, folde
     assert json.loads((tmp_path / "out" / "result.json").read_text())["tile"] == "48x48"
     assert "give --output DIR too" in wrong(*arguments, "--worst", "2")
     assert "give --tile too" in wrong("evaluate", small_unet[1], "--data", f"masks:{folder}", "--overlap", "8")
+
+
+# === Boxes ===
+
+
+@pytest.fixture
+def detector(tmp_path, monkeypatch):
+    """The path of a small detector's file, for what ``shapes`` shows."""
+    from tiny_detector import TinyDetector
+
+    from tfzoo.data import shapes
+
+    monkeypatch.setitem(shapes.COUNTS, "val", 4)
+    TinyDetector(4, class_names=list(shapes.CLASSES), image_size=(64, 64)).save(tmp_path / "detector.keras")
+    return tmp_path / "detector.keras"
+
+
+def test_a_detector_is_evaluated_and_drawn(wrong, detector, tmp_path, capfd):
+    arguments = ["evaluate", str(detector), "--data", "shapes:64x64", "--max-detections", "50", "--output", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    assert "AP50 as VOC 2007" in capfd.readouterr().out and (tmp_path / "out" / "precision_recall.png").is_file()
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["max_detections"] == 50
+    assert "is not for the task 'detection'" in wrong("evaluate", detector, "--data", "shapes", "--segments", "star")
+
+    Image.fromarray(np.zeros((120, 333, 3), np.uint8)).save(tmp_path / "a.png")
+    arguments = ["predict", str(detector), str(tmp_path / "a.png"), "--output", str(tmp_path / "found"), "--min-score", "0"]
+    assert main(arguments) == 0
+    (result,) = json.loads((tmp_path / "found" / "predictions.json").read_text())
+    assert result["objects"][0]["drawn"] and f"1 {result['objects'][0]['class']}" in capfd.readouterr().out
+
+
+def test_max_detections_are_for_detectors(wrong, small_unet):
+    assert "--max-detections is not for the task" in wrong("evaluate", small_unet[1], "--data", "shapes", "--max-detections", "9")
+
+
+def test_a_data_set_is_inspected(detector, wrong, tmp_path, capfd):
+    arguments = ["data", "inspect", "shapes:64x64", "--split", "val", "--task", "detection", "--output", str(tmp_path / "seen")]
+    assert main(arguments) == 0
+    assert "shapes:64x64 val (detection): 4 pictures, 4 classes" in capfd.readouterr().out
+    assert {path.name for path in (tmp_path / "seen").iterdir()} == {"inspection.json", "table.md", "contact.png"}
+    assert "is not empty" in wrong(*arguments)
+    assert "There is no folder" in wrong("data", "inspect", "yolo:nowhere")

@@ -20,7 +20,10 @@ KEYS = {
 }
 
 
-def check_sample(sample, task, classes, points=0):
+BOX_TYPES = {"boxes": np.float32, "labels": np.int32, "crowd": np.bool_, "difficult": np.bool_, "area": np.float32}
+
+
+def check_sample(sample, task, classes, points=0, box_keys=("boxes", "labels", "crowd")):
     """Keys, shapes and types as ``Dataset.read`` promises them."""
     assert set(sample) == KEYS[task]
     height, width, channels = sample["images"].shape
@@ -34,9 +37,7 @@ def check_sample(sample, task, classes, points=0):
     boxes = sample["bounding_boxes"]
     count = len(boxes["boxes"])
     assert {key: (value.shape, value.dtype) for key, value in boxes.items()} == {
-        "boxes": ((count, 4), np.float32),
-        "labels": ((count,), np.int32),
-        "crowd": ((count,), np.bool_),
+        key: ((count, 4) if key == "boxes" else (count,), BOX_TYPES[key]) for key in box_keys
     }
     assert ((boxes["labels"] >= 0) & (boxes["labels"] < classes)).all()
     assert (boxes["boxes"] >= 0).all()
@@ -349,7 +350,7 @@ def test_coco_reads_every_layout_for_every_task(tmp_path, layout, task):
     assert dataset.keypoint_names == (["nose", "tail"] if task == "keypoint" else [])
     empty, full = dataset.read(0), dataset.read(1)
     for sample in (empty, full):
-        check_sample(sample, task, len(dataset.class_names), points=2)
+        check_sample(sample, task, len(dataset.class_names), points=2, box_keys=dataset.box_keys)
     assert (empty["image_id"], full["image_id"]) == ("2", "7")
     assert (empty["images"] == 40).all()
     assert not full["images"].any()
@@ -364,6 +365,7 @@ def test_coco_boxes_labels_and_crowd(tmp_path):
     np.testing.assert_array_equal(boxes["boxes"], [xyxy(POLYGON), xyxy(CROWD), xyxy(PACKED)])
     assert boxes["labels"].tolist() == [1, 0, 0]
     assert boxes["crowd"].tolist() == [False, True, False]
+    assert boxes["area"].tolist() == [100, 24, 32]
 
 
 def test_coco_instance_masks_from_polygon_and_both_kinds_of_runs(tmp_path):
@@ -470,7 +472,7 @@ def test_coco_does_without_what_it_can_reckon(tmp_path, key, task):
     for annotation in content["annotations"]:
         del annotation[key]
     spec, _, _ = write_coco(tmp_path, content=content)
-    check_sample(load_dataset(spec, "val", task).read(1), task, 3, points=2)
+    check_sample(load_dataset(spec, "val", task).read(1), task, 3, points=2, box_keys=("boxes", "labels", "crowd", "area"))
 
 
 # --- samples ---
@@ -518,5 +520,5 @@ def test_dsb2018_validation_split(dsb2018):
     assert dataset.class_names == ["nucleus"]
     for index in (0, 132):
         sample = dataset.read(index)
-        check_sample(sample, "instance", 1)
+        check_sample(sample, "instance", 1, box_keys=dataset.box_keys)
         assert len(sample["instance_masks"]) > 0

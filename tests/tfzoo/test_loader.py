@@ -125,7 +125,7 @@ def test_labels_are_only_classes_and_the_ignored_one(painted):
             assert set(np.unique(labels)) <= {*range(5), 255}
 
 
-@pytest.mark.parametrize("task", ["detection", "instance", "keypoint"])
+@pytest.mark.parametrize("task", ["instance", "keypoint"])
 def test_loaders_of_other_tasks_are_refused(expect_sentence, task):
     expect_sentence(lambda: load_dataset("shapes", "val", task).loader(), task, "samples()")
 

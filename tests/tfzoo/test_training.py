@@ -55,8 +55,7 @@ def test_the_same_seed_gives_the_same_weights(finished, masks_folder, tmp_path):
 def test_resuming_goes_on_where_it_stopped(masks_folder, tmp_path, monkeypatch):
     """Stopped after its first epoch and resumed, a training ends where it would have ended: order, schedule, optimizer."""
     plain = {"recipe": {"scale": (0.75, 1.75)}}
-    monkeypatch.setattr("tfzoo.data.augmentation.batch_layers", lambda *_: [])  # flips and colour restart their streams
-    monkeypatch.setattr("tfzoo.data.pipeline.batch_layers", lambda *_, **__: [])
+    monkeypatch.setattr("tfzoo.data.loader.batch_layers", lambda *_: [])  # flips and colour restart their streams
     run(masks_folder, tmp_path / "whole", epochs=3, **plain)
 
     class Stop(keras.callbacks.Callback):

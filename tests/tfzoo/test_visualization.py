@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfzoo.visualization import comparison, explained, legend, overlay, palette, plot_confusion
+from tfzoo.visualization import (
+    comparison,
+    contact_sheet,
+    draw_boxes,
+    explained,
+    legend,
+    overlay,
+    palette,
+    plot_confusion,
+    plot_precision_recall,
+)
 
 NAMES = ["background", "cell", "nucleus"]
 
@@ -143,3 +153,60 @@ def test_more_predictions_than_classes_are_another_column(drawn):
     names = ["a", "b", "(another class)"]
     wide, square = drawn([[4, 1, 3], [0, 5, 2]], names), drawn([[4, 1], [0, 5]], names[:2])
     assert wide.shape[1] > square.shape[1]
+
+
+# === Boxes ===
+
+
+def test_boxes_are_drawn_in_the_colours_of_their_classes_with_names():
+    image = np.zeros((300, 400, 3), np.uint8)
+    drawn = draw_boxes(image, [[50, 60, 150, 160], [200, 100, 390, 290]], [0, 2], ["cat", "dog", "emu"], [0.5, 0.875])
+    assert drawn.shape == image.shape and not image.any()
+    colours = palette(["cat", "dog", "emu"])
+    for (left, top, right, bottom), label in (((50, 60, 150, 160), 0), ((200, 100, 390, 290), 2)):
+        for row, column in (
+            (top, left),
+            (top, right - 1),
+            (bottom - 1, left),
+            (bottom - 1, right - 1),
+            ((top + bottom) // 2, left),
+        ):
+            assert (drawn[row, column] == colours[label]).all()
+        inside = drawn[top + 3 : bottom - 3, left + 3 : right - 3]
+        assert not inside.any()  # names stand above their boxes where there is room
+        assert (drawn[top - 10 : top, left + 2 : left + 30] == colours[label]).all(axis=-1).any()
+
+
+def test_without_boxes_a_picture_stays_as_it_is():
+    image = picture(330, 340)
+    np.testing.assert_array_equal(draw_boxes(image, np.zeros((0, 4)), [], ["cat"]), image)
+
+
+@pytest.mark.parametrize("box", [[-30, -40, 900, 700], [5, 0, 12, 6], [395, 290, 400, 300], [20, 20, 20, 20], [30, 40, 10, 20]])
+def test_boxes_at_and_beyond_the_border_are_drawn(box):
+    drawn = draw_boxes(np.zeros((300, 400, 3), np.uint8), [box], [0], ["a rather long name of a class"], [0.5])
+    assert drawn.any()
+
+
+def test_small_pictures_are_enlarged_before_boxes_are_drawn():
+    drawn = draw_boxes(np.zeros((40, 60, 3), np.uint8), [[10, 20, 30, 39]], [0], ["cat"])
+    assert drawn.shape == (240, 360, 3)
+    assert (drawn[120, 60] == palette(["cat"])[0]).all() and (drawn[39 * 6 - 1, 179] == palette(["cat"])[0]).all()
+
+
+def test_a_contact_sheet_has_a_place_for_every_picture():
+    colours = np.eye(3, dtype=np.uint8) * 200
+    sizes = ((30, 60), (60, 30), (500, 900))
+    pictures = [np.broadcast_to(colour, (*size, 3)) for colour, size in zip(colours, sizes, strict=True)]
+    sheet = contact_sheet(pictures, ["first", "second " * 30, "third"], columns=2, side=100)
+    assert sheet.shape[1] == 2 * 100 + 3 * 8
+    assert sheet.shape[0] == 8 + (100 + 24 + 8) + (56 + 24 + 8)  # the second row is as high as its picture
+    for colour, area in zip(colours, (100 * 50, 50 * 100, 100 * 56), strict=True):
+        assert (sheet == colour).all(axis=-1).sum() == area
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 30])
+def test_precision_over_recall_is_drawn(tmp_path, count):
+    curves = {f"class {index}": np.linspace(1, index / 30, 101) for index in range(count)}
+    plot_precision_recall(curves, tmp_path / "pr.png")
+    assert Image.open(tmp_path / "pr.png").size[0] > 500

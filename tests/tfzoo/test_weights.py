@@ -359,4 +359,4 @@ def test_offline_the_sentence_says_which_file_goes_where(monkeypatch, tmp_path, 
 def test_every_published_name_has_its_file():
     from tfzoo.zoo import MODELS
 
-    assert {name for name, entry in MODELS.items() if "voc" in entry.weights} == set(torchvision.PUBLISHED)
+    assert {name for name, entry in MODELS.items() if {"voc", "coco"} & {*entry.weights}} == set(torchvision.PUBLISHED)

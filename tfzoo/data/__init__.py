@@ -7,6 +7,8 @@ READERS = {
     "shapes": ("tfzoo.data.shapes", "Shapes"),
     "masks": ("tfzoo.data.masks", "Masks"),
     "coco": ("tfzoo.data.coco", "Coco"),
+    "voc": ("tfzoo.data.voc", "Voc"),
+    "yolo": ("tfzoo.data.yolo", "Yolo"),
 }
 
 
@@ -14,10 +16,10 @@ def load_dataset(spec: str, split: str, task: str | None = None) -> Dataset:
     """Opens a split of a data set.
 
     Args:
-        spec: "shapes" (or "shapes:HEIGHTxWIDTH"), "masks:DIR", "coco:DIR".
+        spec: "shapes" (or "shapes:HEIGHTxWIDTH"), "masks:DIR", "coco:DIR", "voc:DIR", "yolo:DIR".
         split: "train", "val", "test", or whatever the data set has.
         task: "semantic", "detection", "instance" or "keypoint"; None takes the reader's first: semantic for shapes and
-            masks, detection for coco.
+            masks, detection for the others.
 
     Raises:
         InputError: the spec or the task is not known, or the data set is damaged.

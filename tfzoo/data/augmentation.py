@@ -1,4 +1,4 @@
-"""Random changes to training pictures, label and picture always together.
+"""Random changes to training pictures, label map and picture always together; for boxes see ``box_augmentation``.
 
 Geometry that resamples is drawn for each picture while it is resized, all of it as one map from pixels of the result to places
 in the picture: the picture is interpolated once, labels are nearest, and what lies outside is filled with the ignore label.
@@ -35,6 +35,10 @@ class Augmentation:
         saturation: 0 to 1: how far from its own the colourfulness may go; s is a factor between (1 - s) / (1 + s) and its
             inverse.
         hue: 0 to 1: the largest turn of the colour circle, either way; 1 is half a turn.
+        zoom_out: with boxes only: every other picture lies somewhere on a canvas of up to so many times its sides (SSD: 4). 1
+            turns it off.
+        iou_crop: with boxes only: SSD's random crop, which overlaps an object by a drawn least IoU.
+        mosaic: with boxes only: 0 to 1: share of the pictures that are put together from four.
 
     Raises:
         InputError: a value outside its range.
@@ -50,19 +54,24 @@ class Augmentation:
     elastic_grid: int = 3
     saturation: float = 0.0
     hue: float = 0.0
+    zoom_out: float = 1.0
+    iou_crop: bool = False
+    mosaic: float = 0.0
 
     def __post_init__(self):
         if not 0 < self.scale[0] <= self.scale[1] < math.inf:
             raise InputError(f"scale is {self.scale}: give the smaller factor first, both above 0.")
         if self.flip is not None and self.flip not in FLIPS:
             raise InputError(f"flip is '{self.flip}': it must be one of {', '.join(FLIPS)}, or None.")
-        for name in ("brightness", "contrast", "saturation", "hue", "translation"):
+        for name in ("brightness", "contrast", "saturation", "hue", "translation", "mosaic"):
             _check_range(name, getattr(self, name), 1, "a share")
         _check_range("rotation", self.rotation, 180, "degrees")
         if not 0 <= self.elastic < math.inf:
             raise InputError(f"elastic is {self.elastic}: it must be pixels, 0 (off) or more.")
         if self.elastic_grid != int(self.elastic_grid) or self.elastic_grid < 2:
             raise InputError(f"elastic_grid is {self.elastic_grid}: it must be a whole number from 2.")
+        if not 1 <= self.zoom_out < math.inf:
+            raise InputError(f"zoom_out is {self.zoom_out}: it must be a factor, 1 (off) or more.")
 
     @property
     def warps(self) -> bool:
@@ -103,7 +112,7 @@ def scale_and_crop(image, labels, size, scale, rng: np.random.Generator):
         size: (height, width) of the result.
         scale: (low, high), see ``Augmentation``; drawn uniformly in the logarithm.
     """
-    factor = _draw_factor(scale, rng)
+    factor = draw_factor(scale, rng)
     if factor < 1:
         return _shrink(image, labels, size, factor, rng)
     height, width = image.shape[:2]
@@ -113,7 +122,8 @@ def scale_and_crop(image, labels, size, scale, rng: np.random.Generator):
     return resize_image(image, size, window), resize_labels(labels, size, window)
 
 
-def _draw_factor(scale, rng):
+def draw_factor(scale, rng: np.random.Generator) -> float:
+    """Draws a factor between (low, high), uniform in the logarithm."""
     return float(np.exp(rng.uniform(np.log(scale[0]), np.log(scale[1]))))
 
 
@@ -139,7 +149,7 @@ def scale_and_warp(image, labels, size, augmentation: Augmentation, rng: np.rand
         image: uint8 [H, W, 3]; labels: uint8 [H, W].
         size: (height, width) of the result.
     """
-    factor = _draw_factor(augmentation.scale, rng)
+    factor = draw_factor(augmentation.scale, rng)
     left, top = (rng.uniform(*sorted((0.0, side - side / factor))) for side in (image.shape[1], image.shape[0]))
     places = _draw_places(size, augmentation, rng)
     steps = [whole / factor / part for whole, part in zip(image.shape, size, strict=False)]  # pixels of the picture in one of ours

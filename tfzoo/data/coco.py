@@ -28,6 +28,7 @@ class Coco(Dataset):
     """
 
     tasks = ("detection", "instance", "keypoint", "semantic")
+    box_keys = ("boxes", "labels", "crowd", "area")
 
     def __init__(self, spec: str, folder: str, split: str, task: str | None = None):
         super().__init__(spec, split, task)
@@ -80,6 +81,12 @@ class Coco(Dataset):
             return sample | {"segmentation_masks": self._class_mask(annotations, image.shape[:2])}
         return sample | self._instances(annotations, image.shape[:2])
 
+    def read_boxes(self, index):
+        image_id = self._image_ids[index]
+        annotations, record = self.coco.imgToAnns[image_id], self.coco.imgs[image_id]
+        self._check(annotations)
+        return self._boxes(annotations), (record["height"], record["width"])
+
     def _check(self, annotations):
         for annotation in annotations:
             if annotation["category_id"] not in self._label_of:
@@ -115,16 +122,19 @@ class Coco(Dataset):
             classes[mask_utils.decode(runs) > 0] = label
         return classes
 
-    def _instances(self, annotations, size):
+    def _boxes(self, annotations):
         boxes = np.array([a["bbox"] for a in annotations], np.float32).reshape(-1, 4)
+        area = [a.get("area", a["bbox"][2] * a["bbox"][3]) for a in annotations]
         boxes[:, 2:] += boxes[:, :2]
-        sample = {
-            "bounding_boxes": {
-                "boxes": boxes,
-                "labels": np.array([self._label_of[a["category_id"]] for a in annotations], np.int32),
-                "crowd": np.array([bool(a.get("iscrowd", 0)) for a in annotations], bool),
-            }
+        return {
+            "boxes": boxes,
+            "labels": np.array([self._label_of[a["category_id"]] for a in annotations], np.int32),
+            "crowd": np.array([bool(a.get("iscrowd", 0)) for a in annotations], bool),
+            "area": np.array(area, np.float32),
         }
+
+    def _instances(self, annotations, size):
+        sample = {"bounding_boxes": self._boxes(annotations)}
         if self.task == "instance":
             sample["instance_masks"] = np.array(
                 [mask_utils.decode(self._run_lengths(a, size)) for a in annotations], np.uint8

@@ -23,9 +23,13 @@ class Dataset(abc.ABC):
         task: one of ``TASKS``; samples hold the keys of ``TASK_KEYS[task]`` and ``image_id``.
         class_names: list; label i is ``class_names[i]``. For semantic data with a background, it is class 0.
         keypoint_names: list, empty where the task has no keypoints.
+        box_keys: what ``bounding_boxes`` hold, see ``read``.
+        most_boxes: the largest number of boxes in a picture, where that is known without looking, else None.
     """
 
     tasks: tuple[str, ...] = ()
+    box_keys: tuple[str, ...] = ("boxes", "labels", "crowd")
+    most_boxes: int | None = None
 
     def __init__(self, spec: str, split: str, task: str | None, class_names=()):
         if task is not None and task not in self.tasks:
@@ -46,13 +50,20 @@ class Dataset(abc.ABC):
             images: uint8 [H, W, 3].
             image_id: str.
             segmentation_masks: uint8 [H, W, 1], class indices, 255 = ignore.
-            bounding_boxes: {"boxes": float32 [N, 4], xyxy in pixels; "labels": int32 [N]; "crowd": bool [N]}.
+            bounding_boxes: {"boxes": float32 [N, 4], xyxy in pixels; "labels": int32 [N]; "crowd": bool [N], a box around
+                many (COCO)}, as the annotations have them; some readers have more: "difficult": bool [N] (VOC); "area":
+                float32 [N], pixels of the object itself (COCO), by which it is called small, medium or large.
             instance_masks: uint8 [N, H, W], 0 or 1.
             keypoints: float32 [N, K, 3]: x, y in pixels, visibility 0, 1 or 2 as in COCO.
 
         Raises:
             InputError: the picture or its labels are damaged or do not fit each other.
         """
+
+    def read_boxes(self, index: int) -> tuple[dict, tuple[int, int]]:
+        """The ``bounding_boxes`` of a sample and its picture's (height, width), without decoding the picture where possible."""
+        sample = self.read(index)
+        return sample["bounding_boxes"], sample["images"].shape[:2]
 
     def samples(self):
         """Returns a tf.data.Dataset of sample dicts (see ``read``), in order, each picture at its own size."""
@@ -70,19 +81,23 @@ class Dataset(abc.ABC):
             augmentation: an ``Augmentation``; None takes the default one. Only looked at when training.
 
         Returns:
-            images uint8 [B, H, W, 3]; for the semantic task, targets uint8 [B, H, W], 255 = ignore.
+            images uint8 [B, H, W, 3] and the targets. Semantic task: uint8 [B, H, W], 255 = ignore. Detection: {"boxes":
+            float32 [B, N, 4], xyxy in pixels of these images, "labels": int32 [B, N]}, padded with label -1; N is the largest
+            number of boxes in any picture of the data set (with mosaic: four times as many), and at least 1. Crowds and
+            difficult boxes are left out; so are boxes of which less than a pixel is inside the picture, with a warning that
+            counts them.
 
         Raises:
-            InputError: the task's batches are not to be had, or the size is none.
+            InputError: the task's batches are not to be had, the size is none, or boxes cannot follow the augmentation.
         """
         return _pipeline().batches(self, batch_size, image_size, training, seed, first_epoch, augmentation)
 
     def loader(self, batch_size=8, image_size=None, training=False, seed=0, first_epoch=0, augmentation=None, workers=2):
         """Returns a ``keras.utils.PyDataset`` of (images, targets): ``batches`` for where TensorFlow is not installed.
 
-        Pictures, their order and their geometry are those of ``batches`` with the same seed; flips and colour are drawn by the
-        same layers, but from other streams, which a resumed training goes on with. Give ``shuffle=False`` to ``fit``: the
-        batches are shuffled already, and are made ahead only if they are taken in turn.
+        Pictures, their order and their geometry are those of ``batches`` with the same seed; colour, and flips of label maps, are
+        drawn by the same layers, but from other streams, which a resumed training goes on with. Give ``shuffle=False`` to
+        ``fit``: the batches are shuffled already, and are made ahead only if they are taken in turn.
 
         Args:
             batch_size, image_size, training, seed, first_epoch, augmentation: as in ``batches``.

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tfzoo.errors import InputError, MissingInputError
 
 IGNORE_LABEL = 255
+ORIENTATION_TAG, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF: values that swap height and width
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -35,6 +36,25 @@ def read_image(path) -> np.ndarray:
 def decode_image(data: bytes, name: str = "picture") -> np.ndarray:
     """The same for the bytes of an encoded picture; ``name`` is what an error calls it."""
     return _decode(data, name)
+
+
+def image_size(path) -> tuple[int, int]:
+    """Returns (height, width) of the picture that ``read_image`` would return, without decoding its pixels.
+
+    Raises:
+        MissingInputError: there is no such file.
+        InputError: the file is no picture.
+    """
+    path = pathlib.Path(path)
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(ORIENTATION_TAG, 1) in SIDEWAYS
+    except FileNotFoundError:
+        raise MissingInputError(f"There is no file {path}: check the name.") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path} is not a picture that can be read ({error}): convert it to JPEG or PNG.") from None
+    return (width, height) if turned else (height, width)
 
 
 def read_label_map(path, num_classes: int | None = None) -> np.ndarray:

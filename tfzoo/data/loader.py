@@ -8,9 +8,10 @@ import threading
 import keras
 import numpy as np
 
-from tfzoo.data.augmentation import NO_AUGMENTATION, Augmentation, batch_layers, change_geometry
+from tfzoo.data.augmentation import NO_AUGMENTATION, Augmentation, batch_layers
 from tfzoo.data.dataset import Dataset
 from tfzoo.data.images import parse_size
+from tfzoo.data.targets import LabelMaps, PaddedBoxes, make_targets
 from tfzoo.errors import InputError
 
 
@@ -19,33 +20,30 @@ class Visits:
     """Which pictures an epoch visits, in which order, and what each becomes: decided by (seed, epoch, index) alone.
 
     Attributes:
-        dataset: for the task "semantic".
+        dataset: of labelled pictures.
         size: (height, width) that every picture is brought to.
-        training: whether the order is shuffled, and the augmentation looked at.
+        training: whether the order is shuffled.
         seed: of everything drawn.
-        augmentation: what may happen to the pictures.
+        targets: what becomes of the labels, and of the picture with them.
     """
 
     dataset: Dataset
     size: tuple[int, int]
     training: bool
     seed: int
-    augmentation: Augmentation
+    targets: LabelMaps | PaddedBoxes
 
     @classmethod
     def of(cls, dataset: Dataset, image_size, training: bool, seed: int, augmentation: Augmentation | None):
         """Fills in what was left out: the first picture's size, the default augmentation.
 
         Raises:
-            InputError: batches of the data set's task are not to be had, or the size is none.
+            InputError: batches of the data set's task are not to be had, the size is none, or boxes cannot follow the
+                augmentation.
         """
-        if dataset.task != "semantic":
-            raise InputError(
-                f"Batches are made for the task 'semantic', not '{dataset.task}': use samples(), or load with task='semantic'."
-            )
         size = parse_size(image_size) or dataset.read(0)["images"].shape[:2]
         augmentation = (augmentation or Augmentation()) if training else NO_AUGMENTATION
-        return cls(dataset, size, training, seed, augmentation)
+        return cls(dataset, size, training, seed, make_targets(dataset, size, augmentation))
 
     def order(self, epoch: int) -> np.ndarray:
         """The indices of an epoch's pictures: in order, or shuffled anew for each epoch."""
@@ -54,21 +52,22 @@ class Visits:
             np.random.default_rng([self.seed, epoch]).shuffle(indices)
         return indices
 
-    def read(self, index: int, epoch: int):
-        """A picture uint8 [height, width, 3] and its label map uint8 [height, width], but for flips and colour."""
-        sample = self.dataset.read(index)
-        rng = np.random.default_rng([self.seed, epoch, index])
-        labels = sample["segmentation_masks"][..., 0]
-        return change_geometry(sample["images"], labels, self.size, self.augmentation, rng)
+    def read(self, index: int, epoch: int) -> dict:
+        """The picture uint8 [height, width, 3] as "images", and its targets: all but what goes batch by batch."""
+        return self.targets.read(index, np.random.default_rng([self.seed, epoch, index]))
+
+    def batch_layers(self, *stream: int):
+        """Keras's layers for what goes batch by batch, and the keys of a batch that they take."""
+        return batch_layers(self.targets.batch_augmentation, self.seed, *stream), ("images", *self.targets.layer_keys)
 
 
 class Loader(keras.utils.PyDataset):
     """Batches for ``fit`` where TensorFlow is not installed: see ``Dataset.loader``.
 
-    ``loader[i]`` is the i-th batch of the epoch that it is at: images uint8 [B, H, W, 3], targets uint8 [B, H, W], as NumPy
-    arrays. Flips and colour are drawn for each batch from (seed, epoch, i), so a resumed training sees exactly what it would have
-    seen. Batches are made ahead by threads of its own: Keras's would ask for more than ``fit`` has taken, and then nobody could
-    tell which epoch a batch is for.
+    ``loader[i]`` is the i-th batch of the epoch that it is at: images uint8 [B, H, W, 3] and targets, as NumPy arrays. What goes
+    batch by batch is drawn for each batch from (seed, epoch, i), so a resumed training sees exactly what it would have seen.
+    Batches are made ahead by threads of its own: Keras's would ask for more than ``fit`` has taken, and then nobody could tell
+    which epoch a batch is for.
 
     Attributes:
         epoch: number of the epoch; it goes up when ``fit`` has taken all of the epoch's batches.
@@ -112,19 +111,22 @@ class Loader(keras.utils.PyDataset):
     def load(self, epoch: int, batch: int):
         """Makes one batch of any epoch."""
         indices = self.visits.order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
-        images, labels = zip(*(self.visits.read(int(index), epoch) for index in indices), strict=True)
-        return self._flip_and_colour(np.stack(images), np.stack(labels), epoch, batch)
+        samples = [self.visits.read(int(index), epoch) for index in indices]
+        whole = {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
+        self._flip_and_colour(whole, epoch, batch)
+        return whole["images"], self.visits.targets.finish(whole)
 
-    def _flip_and_colour(self, images, labels, *stream):
+    def _flip_and_colour(self, batch, *stream):
         with keras.device("cpu"):  # an accelerator has better things to do
-            layers = batch_layers(self.visits.augmentation, self.visits.seed, *stream)
+            layers, keys = self.visits.batch_layers(*stream)
             if not layers:
-                return images, labels
-            batch = {"images": images.astype(np.float32), "segmentation_masks": labels[..., None]}
+                return
+            changed = {key: batch[key] for key in keys} | {"images": batch["images"].astype(np.float32)}
             for layer in layers:
-                batch = layer(batch, training=True)
-            images, labels = (keras.ops.convert_to_numpy(batch[key]) for key in ("images", "segmentation_masks"))
-        return np.clip(np.rint(images), 0, 255).astype(np.uint8), labels[..., 0].astype(np.uint8)
+                changed = layer(changed, training=True)
+            for key in keys:
+                values = np.rint(keras.ops.convert_to_numpy(changed[key]))
+                batch[key] = np.clip(values, 0, 255).astype(np.uint8)
 
     def on_epoch_end(self):
         # Keras says this before the first epoch too, when it has only looked at a batch.

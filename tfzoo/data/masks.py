@@ -10,6 +10,8 @@ from tfzoo.data.dataset import Dataset
 from tfzoo.data.images import IMAGE_SUFFIXES, read_image, read_label_map
 from tfzoo.errors import InputError, MissingInputError
 
+HINT = "a data set of masks has its pictures in images/ and labels/."
+
 
 class Masks(Dataset):
     """Semantic segmentation from a folder of pictures and index label maps."""
@@ -19,8 +21,8 @@ class Masks(Dataset):
     def __init__(self, spec: str, folder: str, split: str, task: str | None = None):
         root = existing_folder(folder, "It should hold images/, labels/, classes.txt and a list such as train.txt.")
         super().__init__(spec, split, task, read_class_names(root / "classes.txt"))
-        self._images = find_images(root / "images")
-        self._labels = find_images(root / "labels")
+        self._images = find_images(root / "images", HINT)
+        self._labels = find_images(root / "labels", HINT)
         self._names = self._read_split(root, split)
 
     def _read_split(self, root, split):
@@ -68,10 +70,10 @@ def existing_folder(folder, hint: str) -> pathlib.Path:
     return root
 
 
-def find_images(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Returns the pictures of a folder, by name without suffix."""
+def find_images(folder: pathlib.Path, hint: str) -> dict[str, pathlib.Path]:
+    """Returns the pictures of a folder, by name without suffix; ``hint`` says where they should be, if there is no folder."""
     if not folder.is_dir():
-        raise MissingInputError(f"There is no folder {folder}: a data set of masks has its pictures in images/ and labels/.")
+        raise MissingInputError(f"There is no folder {folder}: {hint}")
     files = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in IMAGE_SUFFIXES:

@@ -1,14 +1,16 @@
 """From a data set's ``read`` to tf.data: names are shuffled, not pictures; reading and resizing run in parallel.
 
-Order and geometry are decided by (seed, epoch, index), so the order in which parallel reads finish changes nothing. Flips and
-colour are drawn by Keras's layers, batch after batch, from one stream for each layer that starts anew when a training is resumed.
+Order and geometry are decided by (seed, epoch, index), so the order in which parallel reads finish changes nothing. Colour, and
+flips of label maps, are drawn by Keras's layers, batch after batch, from one stream for each layer that starts anew when a training
+is resumed.
 """
 
 import itertools
 
+import numpy as np
 import tensorflow as tf
 
-from tfzoo.data.augmentation import Augmentation, batch_layers
+from tfzoo.data.augmentation import Augmentation
 from tfzoo.data.dataset import Dataset
 from tfzoo.data.loader import Visits
 
@@ -19,6 +21,8 @@ _FIELDS = {  # key of a flattened sample: dtype, shape
     "bounding_boxes/boxes": (tf.float32, (None, 4)),
     "bounding_boxes/labels": (tf.int32, (None,)),
     "bounding_boxes/crowd": (tf.bool, (None,)),
+    "bounding_boxes/difficult": (tf.bool, (None,)),
+    "bounding_boxes/area": (tf.float32, (None,)),
     "instance_masks": (tf.uint8, (None, None, None)),
     "keypoints": (tf.float32, (None, None, 3)),
 }
@@ -43,7 +47,8 @@ def samples(dataset: Dataset) -> tf.data.Dataset:
 def _has(dataset, key):
     from tfzoo.data.dataset import TASK_KEYS
 
-    return key == "image_id" or key.partition("/")[0] in TASK_KEYS[dataset.task]
+    outer, _, inner = key.partition("/")
+    return key == "image_id" or (outer in TASK_KEYS[dataset.task] and (not inner or inner in dataset.box_keys))
 
 
 def _nest(flat):
@@ -69,20 +74,23 @@ def batches(
     """See ``Dataset.batches``."""
     visits = Visits.of(dataset, image_size, training, seed, augmentation)
 
+    fields = {"images": (np.uint8, (*visits.size, 3)), **visits.targets.fields}
+
     def read(index, epoch):
-        return visits.read(int(index), int(epoch))
+        sample = visits.read(int(index), int(epoch))
+        return [sample[key] for key in fields]
 
     def load(index, epoch):
-        image, labels = tf.numpy_function(read, [index, epoch], [tf.uint8, tf.uint8])
-        return tf.ensure_shape(image, (*visits.size, 3)), tf.ensure_shape(labels, visits.size)
+        values = tf.numpy_function(read, [index, epoch], [tf.as_dtype(dtype) for dtype, _ in fields.values()])
+        return {key: tf.ensure_shape(value, shape) for value, (key, (_, shape)) in zip(values, fields.items(), strict=True)}
 
     data = _in_order(visits, first_epoch).map(load, num_parallel_calls=tf.data.AUTOTUNE)
     data = data.batch(batch_size)
-    layers = batch_layers(visits.augmentation, seed, first_epoch)
+    layers, keys = visits.batch_layers(first_epoch)
     if layers:
         # Not in parallel: the layers draw from one stream each, so the order of the batches decides what they draw.
-        data = data.map(lambda images, labels: _apply(layers, images, labels))
-    return data.prefetch(tf.data.AUTOTUNE)
+        data = data.map(lambda batch: _flip_and_colour(layers, keys, batch))
+    return data.map(lambda batch: (batch["images"], visits.targets.finish(batch))).prefetch(tf.data.AUTOTUNE)
 
 
 def _in_order(visits, first_epoch):
@@ -98,9 +106,8 @@ def _in_order(visits, first_epoch):
     return tf.data.Dataset.from_generator(visit, output_signature=spec).apply(count)
 
 
-def _apply(layers, images, labels):
-    batch = {"images": tf.cast(images, tf.float32), "segmentation_masks": labels[..., None]}
+def _flip_and_colour(layers, keys, batch):
+    changed = {key: batch[key] for key in keys} | {"images": tf.cast(batch["images"], tf.float32)}
     for layer in layers:
-        batch = layer(batch, training=True)
-    images = tf.saturate_cast(tf.round(batch["images"]), tf.uint8)
-    return images, tf.cast(batch["segmentation_masks"][..., 0], tf.uint8)
+        changed = layer(changed, training=True)
+    return batch | {key: tf.saturate_cast(tf.round(changed[key]), tf.uint8) for key in keys}

@@ -17,6 +17,7 @@ CLASSES = ("circle", "rectangle", "triangle", "star")
 COUNTS = {"train": 3000, "val": 150, "test": 150}
 DEFAULT_SIZE = (128, 128)
 MAX_CORNERS = 5
+MAX_OBJECTS = 4
 MAX_COVERED = 0.35  # an object that would hide more than this of another one is left out
 MIN_VISIBLE = 0.25  # an object of which less is left uncovered is painted, but not labelled as an instance
 
@@ -28,6 +29,7 @@ class Shapes(Dataset):
     """
 
     tasks = ("semantic", "detection", "instance", "keypoint")
+    most_boxes = MAX_OBJECTS
 
     def __init__(self, spec: str, size: str, split: str, task: str | None = None):
         if split not in COUNTS:
@@ -65,7 +67,7 @@ def draw(rng: np.random.Generator, size: tuple[int, int]):
     canvas = _texture(rng, size, background, rng.uniform(10, 35))
     _clutter(rng, canvas)
     objects, colours = [], [background]
-    for _ in range(rng.integers(1, 5)):
+    for _ in range(rng.integers(1, MAX_OBJECTS + 1)):
         label = int(rng.integers(len(CLASSES)))
         outline, corners = _outline(rng, CLASSES[label], size)
         mask = _fill(outline, size)

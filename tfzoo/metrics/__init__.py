@@ -1,5 +1,6 @@
 """Metrics that stream."""
 
+from tfzoo.metrics.coco import CocoEvaluator
 from tfzoo.metrics.confusion import (
     ConfusionMatrix,
     FrequencyWeightedIoU,
@@ -7,5 +8,14 @@ from tfzoo.metrics.confusion import (
     MeanPixelAccuracy,
     PixelAccuracy,
 )
+from tfzoo.metrics.voc import VocEvaluator
 
-__all__ = ["ConfusionMatrix", "FrequencyWeightedIoU", "MeanIoU", "MeanPixelAccuracy", "PixelAccuracy"]
+__all__ = [
+    "CocoEvaluator",
+    "ConfusionMatrix",
+    "FrequencyWeightedIoU",
+    "MeanIoU",
+    "MeanPixelAccuracy",
+    "PixelAccuracy",
+    "VocEvaluator",
+]

@@ -1,4 +1,4 @@
-"""Callbacks of a training: checkpoints that can be resumed, and pictures to look at."""
+"""Callbacks of a training: checkpoints that can be resumed, average precision, and pictures to look at."""
 
 import json
 import os
@@ -7,7 +7,12 @@ import pathlib
 import keras
 import numpy as np
 
+from tfzoo.data.boxes import scale_boxes
+from tfzoo.data.images import resize_image, resize_labels
+from tfzoo.metrics.coco import CocoEvaluator
+
 LAST, BEST, STATE = "last.keras", "best.keras", "state.json"
+DRAWN_SCORE = 0.3
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -72,6 +77,56 @@ def _replace(write, path: pathlib.Path):
     os.replace(temporary, path)
 
 
+class CocoEvaluation(keras.callbacks.Callback):
+    """Adds COCO's AP and AP50 of a detector to the logs of every epoch, as ``val_AP`` and ``val_AP50``.
+
+    Boxes are compared in the pixels of the original pictures. Give it to ``fit`` before callbacks that read the logs, such as
+    ``Checkpoints`` and Keras's CSVLogger.
+
+    Args:
+        dataset: for the task "detection", with the classes of the model.
+        image_size: (height, width) that pictures are resized to; None: each picture's own.
+        batch_size: pictures of one size that are run together.
+        every: epochs between evaluations; the first and the last epoch are always evaluated.
+        max_detections: so many of each class in a picture count.
+
+    Attributes:
+        result: all that ``CocoEvaluator.result`` gives, of the last evaluation.
+    """
+
+    def __init__(self, dataset, image_size=None, batch_size=8, every=1, max_detections=100):
+        super().__init__()
+        self.dataset, self.image_size, self.batch_size, self.every = dataset, image_size, batch_size, every
+        self.max_detections, self.result = max_detections, None
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.result is None or (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
+            self.result = self.evaluate()
+        if logs is not None:  # between evaluations the last value stands: tables of logs want the same columns each epoch
+            logs |= {f"val_{name}": self.result[name] or 0.0 for name in ("AP", "AP50")}
+
+    def evaluate(self) -> dict:
+        """Runs the data set through the model's ``predict``; returns what ``CocoEvaluator.result`` does."""
+        evaluator = CocoEvaluator(self.dataset.class_names, self.max_detections)
+        waiting = []
+        for index in range(len(self.dataset)):
+            sample = self.dataset.read(index)
+            image = resize_image(sample["images"], self.image_size) if self.image_size else sample["images"]
+            if waiting and (len(waiting) == self.batch_size or image.shape != waiting[0][0].shape):
+                self._add(evaluator, waiting)
+                waiting = []
+            waiting.append((image, sample["images"].shape[:2], sample["bounding_boxes"]))
+        self._add(evaluator, waiting)
+        return evaluator.result()
+
+    def _add(self, evaluator, waiting):
+        images = np.stack([image for image, *_ in waiting])
+        answers = self.model.predict(images, batch_size=len(images), verbose=0)
+        for row, (image, size, truth) in enumerate(waiting):
+            found = {name: np.asarray(values)[row] for name, values in answers.items()}
+            evaluator.add(truth, found | {"boxes": scale_boxes(found["boxes"], image.shape[:2], size)})
+
+
 class Pictures(keras.callbacks.Callback):
     """Writes a picture of validation images beside truth and prediction every few epochs, and after the last one.
 
@@ -95,12 +150,36 @@ class Pictures(keras.callbacks.Callback):
 
     def write(self, epoch):
         """Writes the picture for so many epochs seen."""
-        from tfzoo.data.images import resize_image, resize_labels
-        from tfzoo.visualization import comparison, save_image
+        from tfzoo.visualization import save_image
 
         samples = [self.dataset.read(index) for index in self._indices]
         images = np.stack([resize_image(sample["images"], self._size) for sample in samples])
-        truth = [resize_labels(sample["segmentation_masks"][..., 0], self._size) for sample in samples]
-        labels = self.model.predict(images, verbose=0)["labels"]
+        answers = self.model.predict(images, verbose=0)
         self.folder.mkdir(parents=True, exist_ok=True)
-        save_image(comparison(images, truth, labels, self.dataset.class_names), self.folder / f"epoch_{epoch:03d}.png")
+        draw = {"semantic": _draw_label_maps, "detection": _draw_boxes}[self.dataset.task]
+        save_image(draw(samples, images, answers, self.dataset.class_names), self.folder / f"epoch_{epoch:03d}.png")
+
+
+def _draw_label_maps(samples, images, answers, class_names):
+    from tfzoo.visualization import comparison
+
+    truth = [resize_labels(sample["segmentation_masks"][..., 0], images.shape[1:3]) for sample in samples]
+    return comparison(images, truth, answers["labels"], class_names)
+
+
+def _draw_boxes(samples, images, answers, class_names):
+    """A row for each picture: its boxes, and those found with a score of at least ``DRAWN_SCORE``."""
+    from tfzoo.visualization import contact_sheet, draw_boxes
+
+    pictures, titles = [], []
+    for row, (sample, image) in enumerate(zip(samples, images, strict=True)):
+        truth = sample["bounding_boxes"]
+        boxes = scale_boxes(truth["boxes"], sample["images"].shape[:2], image.shape[:2])
+        found = {name: np.asarray(values)[row] for name, values in answers.items()}
+        drawn = np.flatnonzero((found["labels"] >= 0) & (found["scores"] >= DRAWN_SCORE))[::-1]  # the surest on top
+        pictures += [
+            draw_boxes(image, boxes, truth["labels"], class_names),
+            draw_boxes(image, *(found[name][drawn] for name in ("boxes", "labels")), class_names, found["scores"][drawn]),
+        ]
+        titles += [f"{sample['image_id']}: truth", f"found, from a score of {DRAWN_SCORE}"]
+    return contact_sheet(pictures, titles, columns=2)

@@ -8,10 +8,14 @@ from tfzoo.data.augmentation import Augmentation
 from tfzoo.errors import InputError
 from tfzoo.losses import make_loss
 
+DEFAULTS = {  # of tasks other than "semantic", where they differ
+    "detection": {"learning_rate": 1e-3, "scale": (0.6, 1.6), "saturation": 0.2},
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """Settings of a training.
+    """Settings of a training. The defaults are for segmenters; ``for_task`` gives those of another task.
 
     Attributes:
         epochs: passes over the training split.
@@ -21,11 +25,12 @@ class Recipe:
         warmup: share of the steps in which the learning rate rises from 0.
         weight_decay: AdamW's decoupled decay, on kernels only (not on biases and normalisation).
         clip_norm: gradients whose joint norm is larger are scaled down to it.
-        loss: a name that ``tfzoo.losses.make_loss`` takes, such as "cross_entropy" or "cross_entropy+dice".
+        loss: a name that ``tfzoo.losses.make_loss`` takes, such as "cross_entropy" or "cross_entropy+dice". Detectors have
+            losses of their own and look at neither this nor the class weights.
         class_weights: "none", "median" (median frequency balancing) or "inverse" (inverse frequency).
         class_weight_cap: largest class weight.
-        scale, flip, rotation, translation, elastic, elastic_grid, brightness, contrast, saturation, hue: what may happen to the
-            pictures, see ``Augmentation``.
+        scale, flip, rotation, translation, elastic, elastic_grid, brightness, contrast, saturation, hue, zoom_out, iou_crop,
+            mosaic: what may happen to the pictures, see ``Augmentation``.
         precision: Keras dtype policy: "float32", "mixed_bfloat16", "mixed_float16".
         picture_epochs: every so many epochs a picture of validation answers is written; 0: never.
         seed: decides initial weights, order and augmentation.
@@ -51,6 +56,9 @@ class Recipe:
     contrast: float = 0.2
     saturation: float = 0.0
     hue: float = 0.0
+    zoom_out: float = 1.0
+    iou_crop: bool = False
+    mosaic: float = 0.0
     precision: str = "float32"
     picture_epochs: int = 10
     seed: int = 0
@@ -63,6 +71,11 @@ class Recipe:
         make_loss(self.loss)  # which checks the name
         if self.class_weights not in ("none", "median", "inverse"):
             raise InputError(f"class_weights is '{self.class_weights}': it must be 'none', 'median' or 'inverse'.")
+
+    @classmethod
+    def for_task(cls, task: str, **given):
+        """The recipe with the defaults of a task, but for what is given."""
+        return cls(**{**DEFAULTS.get(task, {}), **given})
 
     def augmentation(self) -> Augmentation:
         """What the fields of the same names say."""

@@ -14,13 +14,14 @@ from tfzoo.errors import InputError, MissingInputError
 from tfzoo.factory import create_model
 from tfzoo.files import claim_folder
 from tfzoo.losses import inverse_frequency_weights, make_loss, median_frequency_weights
-from tfzoo.models.segmenter import check_images
-from tfzoo.training.callbacks import BEST, LAST, Checkpoints, Pictures, read_state
+from tfzoo.models.base import check_images
+from tfzoo.training.callbacks import BEST, LAST, Checkpoints, CocoEvaluation, Pictures, read_state
 from tfzoo.training.recipe import Recipe
 from tfzoo.weights import load_model
 from tfzoo.zoo import find_entry
 
 SETTINGS = "training.json"
+MONITORS = {"semantic": "val_mean_iou", "detection": "val_AP"}  # what the best checkpoint has the highest of
 
 
 def train(
@@ -37,18 +38,18 @@ def train(
     """Trains a model and leaves a folder: best.keras, last.keras, log.csv, tensorboard/, pictures/, training.json.
 
     Args:
-        model_name: one of ``list_models("semantic")``.
+        model_name: one of ``list_models()``.
         data: data set spec.
         output: folder; it must not hold anything yet, unless ``resume``.
-        recipe: settings; None takes the defaults. Resuming takes the settings, options and splits that the training began
-            with, but for ``epochs``, and those too where it is None.
+        recipe: settings; None takes the defaults of the model's task. Resuming takes the settings, options and splits that the
+            training began with, but for ``epochs``, and those too where it is None.
         weights: as in ``create_model``.
         options: the model's own options.
         splits: names of the training and the validation split; None for the latter trains without one.
         resume: go on from the folder's last.keras.
 
     Returns:
-        the path of best.keras: the checkpoint with the highest mean IoU on the validation split.
+        the path of best.keras: the checkpoint with the highest mean IoU (of a detector: COCO's AP) on the validation split.
 
     Raises:
         InputError: something that was given is wrong. KeyboardInterrupt is passed on after last.keras is saved.
@@ -58,7 +59,7 @@ def train(
     _check_options(options)
     if resume:
         recipe, options, splits = _stored_settings(output, model_name, data, recipe and recipe.epochs)
-    recipe = recipe or Recipe()
+    recipe = recipe or Recipe.for_task(task)
     training_data = load_dataset(data, splits[0], task)
     validation_data = load_dataset(data, splits[1], task) if splits[1] else None
     size = parse_size(recipe.image_size) or training_data.read(0)["images"].shape[:2]
@@ -75,12 +76,12 @@ def train(
     else:
         given = {"class_names": training_data.class_names, "image_size": size, "dtype": recipe.precision}
         model = create_model(model_name, weights=weights, **given, **options)
-    model.compile(recipe.optimizer(steps=recipe.epochs * len(batches)), loss=_loss(recipe, training_data))
+    model.compile(recipe.optimizer(steps=recipe.epochs * len(batches)), **_loss(recipe, training_data))
     if stored is not None:
         _restore(model, stored)
     claim_folder(output, allow_existing=resume)
     _write_settings(output, model_name, data, splits, recipe, options)
-    checkpoints = Checkpoints(output)
+    checkpoints = Checkpoints(output, MONITORS[task])
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2  # a line an epoch in a log file
     try:
@@ -89,7 +90,12 @@ def train(
             validation_data=validation_data and _feed(validation_data)(recipe.batch_size, size),
             epochs=recipe.epochs,
             initial_epoch=state["epochs"],
-            callbacks=[*_logs(output, resume), checkpoints, *_pictures(recipe, validation_data, output, size)],
+            callbacks=[
+                *_evaluation(recipe, validation_data, size),  # first: the others read what it adds to the logs
+                *_logs(output, resume),
+                checkpoints,
+                *_pictures(recipe, validation_data, output, size),
+            ],
             shuffle=False,  # the batches are shuffled already
             verbose=verbose,
         )
@@ -112,6 +118,11 @@ def _has_tensorflow() -> bool:
 
 
 def _loss(recipe, dataset):
+    """The loss as an argument of ``compile``; none for a detector, which has losses of its own."""
+    return {"loss": _pixel_loss(recipe, dataset)} if dataset.task == "semantic" else {}
+
+
+def _pixel_loss(recipe, dataset):
     if recipe.class_weights == "none":
         return make_loss(recipe.loss)
     pixels, images_pixels = _count_pixels(dataset)
@@ -131,6 +142,12 @@ def _count_pixels(dataset):
         counts += found
         pictures += (found > 0) * found.sum()
     return counts, pictures
+
+
+def _evaluation(recipe, dataset, size):
+    if dataset is None or dataset.task != "detection":
+        return []
+    return [CocoEvaluation(dataset, size, recipe.batch_size)]
 
 
 def _logs(output, resume):

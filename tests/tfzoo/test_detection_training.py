@@ -1,0 +1,189 @@
+"""Training a detector: average precision in the logs, the checkpoint that is kept, resuming."""
+
+import csv
+import json
+import types
+
+import keras
+import numpy as np
+import pytest
+from tiny_detector import ENTRY
+from tiny_detector import NAME as MODEL
+
+import tfzoo
+from tfzoo.data import load_dataset, shapes
+from tfzoo.data.augmentation import Augmentation
+from tfzoo.data.boxes import scale_boxes
+from tfzoo.training import Recipe, train
+from tfzoo.training.callbacks import CocoEvaluation
+from tfzoo.zoo import MODELS
+
+RECIPE = {"batch_size": 4, "picture_epochs": 1, "scale": (1, 1)}
+DATA = "shapes:64x64"
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Eight pictures to train on, four to validate on, and a detector that is built in a moment."""
+    monkeypatch.setitem(MODELS, MODEL, ENTRY)
+    monkeypatch.setitem(shapes.COUNTS, "train", 8)
+    monkeypatch.setitem(shapes.COUNTS, "val", 4)
+
+
+# === The callback ===
+
+
+class Knows:
+    """Stands for a model that answers the truth of a data set, in the order of its pictures, at the size that it is given them."""
+
+    def __init__(self, dataset, score=lambda index: 1.0):
+        self._samples = (dataset.read(index) for index in range(len(dataset)))
+        self._score, self.sizes, self._seen = score, [], 0
+
+    def predict(self, images, batch_size, verbose):
+        self.sizes.append(images.shape[:3])
+        places = 6
+        answer = {"boxes": np.zeros((len(images), places, 4)), "scores": np.zeros((len(images), places))}
+        answer["labels"] = np.full((len(images), places), -1, np.int32)
+        for row, image in enumerate(images):
+            sample = next(self._samples)
+            found = sample["bounding_boxes"]
+            count = len(found["labels"])
+            answer["boxes"][row, :count] = scale_boxes(found["boxes"], sample["images"].shape[:2], image.shape[:2])
+            answer["labels"][row, :count] = found["labels"]
+            answer["scores"][row, :count] = self._score(self._seen)
+            self._seen += 1
+        return answer
+
+
+def evaluation(dataset, model=None, **options):
+    callback = CocoEvaluation(dataset, **options)
+    callback.set_params({"epochs": 5})
+    callback.set_model(model or Knows(dataset))
+    return callback
+
+
+@pytest.mark.parametrize("size", [None, (48, 100)])
+def test_boxes_are_compared_in_the_original_pictures(few, size):
+    dataset = load_dataset(DATA, "val", "detection")
+    callback = evaluation(dataset, image_size=size, batch_size=3)
+    logs = {"loss": 1.0}
+    callback.on_epoch_end(0, logs)
+    assert logs == {"loss": 1.0, "val_AP": pytest.approx(1, abs=1e-9), "val_AP50": pytest.approx(1, abs=1e-9)}
+    assert callback.model.sizes == [(3, *(size or (64, 64))), (1, *(size or (64, 64)))]
+    assert callback.result["per_class"].keys() == set(dataset.class_names)
+
+
+def test_pictures_of_several_sizes_are_run_by_themselves(few):
+    dataset = load_dataset(DATA, "val", "detection")
+    read = dataset.read
+    dataset.read = lambda index: read(index) | {"images": np.zeros((64, 64 + 32 * (index == 1), 3), np.uint8)}
+    callback = evaluation(dataset)
+    callback.on_epoch_end(0, {})
+    assert callback.model.sizes == [(1, 64, 64), (1, 64, 96), (2, 64, 64)]
+
+
+def test_between_evaluations_the_last_value_stands(few):
+    dataset = load_dataset(DATA, "val", "detection")
+    callback = evaluation(dataset, every=2)
+    results = iter([{"AP": 0.1, "AP50": 0.2}, {"AP": 0.3, "AP50": None}, {"AP": 0.5, "AP50": 0.6}, {"AP": 0.7, "AP50": 0.8}])
+    callback.evaluate = lambda: next(results)
+    seen = []
+    for epoch in range(5):
+        logs = {}
+        callback.on_epoch_end(epoch, logs)
+        seen.append((logs["val_AP"], logs["val_AP50"]))
+    assert seen == [(0.1, 0.2), (0.3, 0.0), (0.3, 0.0), (0.5, 0.6), (0.7, 0.8)]  # the first, every other, the last
+
+
+# === Recipe ===
+
+
+def test_a_recipe_has_defaults_of_its_task():
+    assert Recipe.for_task("semantic") == Recipe()
+    recipe = Recipe.for_task("detection", epochs=3, scale=[0.5, 1.0])
+    assert recipe.learning_rate == 1e-3 and recipe.saturation == 0.2 and (recipe.epochs, recipe.scale) == (3, [0.5, 1.0])
+    expected = Augmentation(scale=(0.5, 1.0), saturation=0.2, zoom_out=3.0, iou_crop=True, mosaic=0.5)
+    assert Recipe.for_task("detection", scale=(0.5, 1.0), zoom_out=3.0, iou_crop=True, mosaic=0.5).augmentation() == expected
+
+
+# === Training ===
+
+
+@pytest.fixture
+def finished(few, tmp_path, monkeypatch):
+    """A training of two epochs, in which AP is said to be .3 and then .2."""
+    values = iter([0.3, 0.2, 0.4])
+    evaluate = CocoEvaluation.evaluate
+    monkeypatch.setattr(CocoEvaluation, "evaluate", lambda self: evaluate(self) | {"AP": next(values)})
+    train(MODEL, DATA, tmp_path / "run", Recipe(epochs=2, **RECIPE), verbose=0)
+    return tmp_path / "run"
+
+
+def test_a_training_keeps_the_checkpoint_of_the_highest_ap_and_is_resumed(finished):
+    assert {path.name for path in finished.iterdir()} == {
+        "best.keras", "last.keras", "log.csv", "pictures", "state.json", "tensorboard", "training.json",
+    }  # fmt: skip
+    rows = list(csv.DictReader((finished / "log.csv").open()))
+    assert [float(row["val_AP"]) for row in rows] == [0.3, 0.2]
+    assert all(0 <= float(row["val_AP50"]) <= 1 and float(row["loss"]) > 0 and float(row["val_loss"]) > 0 for row in rows)
+    state = json.loads((finished / "state.json").read_text())
+    assert (state["epochs"], state["best_epoch"], state["best"]) == (2, 1, 0.3)
+    assert len(list((finished / "pictures").iterdir())) == 2
+    best, last = (tfzoo.load_model(finished / name) for name in ("best.keras", "last.keras"))
+    assert best.task == "detection" and best.image_size == (64, 64) and best.class_names == list(shapes.CLASSES)
+    assert any((a != b).any() for a, b in zip(best.get_weights(), last.get_weights(), strict=True))
+
+    train(MODEL, DATA, finished, Recipe(epochs=3), resume=True, verbose=0)
+    state = json.loads((finished / "state.json").read_text())
+    assert (state["epochs"], state["best_epoch"], state["best"]) == (3, 3, 0.4)
+    assert len(list(csv.DictReader((finished / "log.csv").open()))) == 3
+
+
+def test_the_callback_works_in_a_plain_fit(few):
+    keras.utils.set_random_seed(0)
+    dataset = load_dataset(DATA, "train", "detection")
+    model = tfzoo.create_model(MODEL, class_names=dataset.class_names)
+    model.compile(keras.optimizers.Adam(1e-3))
+    callback = CocoEvaluation(load_dataset(DATA, "val", "detection"))
+    history = model.fit(dataset.batches(4, training=True), epochs=1, callbacks=[callback], shuffle=False, verbose=0).history
+    assert history["val_AP"] == [callback.result["AP"]] and 0 <= callback.result["AP"] <= callback.result["AP50"] <= 1
+
+
+def test_a_detector_without_validation_keeps_its_last_epoch(few, tmp_path):
+    train(MODEL, DATA, tmp_path / "run", Recipe(epochs=1, **RECIPE), splits=("train", None), verbose=0)
+    assert json.loads((tmp_path / "run" / "state.json").read_text())["best_epoch"] == 1
+    assert "val_AP" not in (tmp_path / "run" / "log.csv").read_text()
+
+
+def test_the_command_line_takes_the_recipe_of_the_task(few, monkeypatch, tmp_path):
+    from tfzoo import cli
+
+    given = []
+    monkeypatch.setattr("tfzoo.training.train", lambda *arguments: given.append(arguments[3]) or "best.keras")
+    common = ["--data", DATA, "--output", str(tmp_path)]
+    assert cli.main(["train", MODEL, *common]) == 0
+    assert cli.main(["train", "unet", *common]) == 0
+    flags = ["--scale", "0.5", "1", "--flip", "none", "--iou-crop", "--zoom-out", "4", "--epochs", "7", "--image-size", "64x96"]
+    assert cli.main(["train", MODEL, *common, *flags]) == 0
+    assert cli.main(["train", MODEL, *common, "--resume"]) == 0
+    changed = {"scale": (0.5, 1.0), "flip": None, "iou_crop": True, "zoom_out": 4.0, "epochs": 7, "image_size": (64, 96)}
+    plain = {"seed": 0, "image_size": None}
+    assert given == [
+        Recipe.for_task("detection", **plain),
+        Recipe(**plain),
+        Recipe.for_task("detection", seed=0, **changed),
+        None,
+    ]
+
+
+def test_the_first_pictures_are_drawn_with_truth_and_prediction(few, tmp_path):
+    from PIL import Image
+
+    from tfzoo.training.callbacks import Pictures
+
+    dataset = load_dataset(DATA, "val", "detection")
+    pictures = Pictures(dataset, tmp_path, 1, (48, 80))
+    pictures.set_model(types.SimpleNamespace(predict=lambda images, verbose: Knows(dataset).predict(images, 8, verbose)))
+    pictures.write(3)
+    assert Image.open(tmp_path / "epoch_003.png").size[0] == 2 * 400 + 3 * 8

@@ -1,0 +1,117 @@
+"""What a picture's labels become in a batch, for each task: read, changed together with the picture, padded.
+
+A class of targets has ``batch_augmentation`` (what is left to Keras's layers on whole batches), ``layer_keys`` (targets that go
+through these layers), ``fields`` (name -> dtype, shape of one picture's) and ``read``; ``finish`` gives what ``fit`` takes.
+"""
+
+import dataclasses
+import warnings
+
+import numpy as np
+
+from tfzoo.data import box_augmentation
+from tfzoo.data.augmentation import Augmentation, change_geometry
+from tfzoo.data.boxes import clip_boxes, is_wanted, scale_boxes, shortest_sides
+from tfzoo.errors import InputError
+
+PADDING = -1  # the label of a box that is none
+
+
+def make_targets(dataset, size, augmentation: Augmentation):
+    """Returns the targets of a data set's task.
+
+    Raises:
+        InputError: batches of the task are not to be had, or its labels cannot follow the augmentation.
+    """
+    if dataset.task not in TARGETS:
+        raise InputError(
+            f"Batches are made for the tasks {' and '.join(TARGETS)}, not '{dataset.task}': use samples(), or load for another "
+            "task."
+        )
+    return TARGETS[dataset.task](dataset, size, augmentation)
+
+
+class LabelMaps:
+    """Semantic segmentation: uint8 [height, width], 255 = ignore."""
+
+    layer_keys = ("segmentation_masks",)
+
+    def __init__(self, dataset, size, augmentation):
+        if augmentation.zoom_out > 1 or augmentation.iou_crop or augmentation.mosaic:
+            raise InputError("zoom_out, iou_crop and mosaic are for pictures with boxes, not for label maps: leave them out.")
+        self._dataset, self._size, self._augmentation = dataset, size, augmentation
+        self.batch_augmentation = augmentation
+        self.fields = {"segmentation_masks": (np.uint8, (*size, 1))}
+
+    def read(self, index, rng):
+        sample = self._dataset.read(index)
+        labels = sample["segmentation_masks"][..., 0]
+        image, labels = change_geometry(sample["images"], labels, self._size, self._augmentation, rng)
+        return {"images": image, "segmentation_masks": labels[..., None]}
+
+    @staticmethod
+    def finish(targets):
+        return targets["segmentation_masks"][..., 0]
+
+
+class PaddedBoxes:
+    """Detection: {"boxes": float32 [N, 4], "labels": int32 [N]}, padded with box 0 and label -1 (see ``Dataset.batches``)."""
+
+    layer_keys = ()
+
+    def __init__(self, dataset, size, augmentation):
+        box_augmentation.check_boxes_can_follow(augmentation)
+        self._dataset, self._size, self._augmentation = dataset, size, augmentation
+        self.batch_augmentation = dataclasses.replace(augmentation, flip=None)  # Keras's flip would leave the boxes behind
+        self._count = count_boxes(dataset, size) * (4 if augmentation.mosaic else 1)
+        self.fields = {"boxes": (np.float32, (self._count, 4)), "labels": (np.int32, (self._count,))}
+
+    def read(self, index, rng):
+        if self._augmentation.mosaic and rng.random() < self._augmentation.mosaic:
+            others = rng.integers(len(self._dataset), size=3)
+            samples = [self._read_wanted(int(place)) for place in (index, *others)]
+            image, boxes, labels = box_augmentation.mosaic(samples, self._size, self._augmentation, rng)
+        else:
+            sample = self._read_wanted(index)
+            image, boxes, labels = box_augmentation.change_geometry(*sample, self._size, self._augmentation, rng)
+        fill = self._count - len(boxes)
+        return {
+            "images": image,
+            "boxes": np.pad(boxes, ((0, fill), (0, 0))),
+            "labels": np.pad(labels, (0, fill), constant_values=PADDING),
+        }
+
+    def _read_wanted(self, index):
+        sample = self._dataset.read(index)
+        found = sample["bounding_boxes"]
+        wanted = is_wanted(found)
+        return sample["images"], found["boxes"][wanted], found["labels"][wanted]
+
+    @staticmethod
+    def finish(targets):
+        return {"boxes": targets["boxes"], "labels": targets["labels"]}
+
+
+TARGETS = {"semantic": LabelMaps, "detection": PaddedBoxes}
+
+
+def count_boxes(dataset, size) -> int:
+    """The largest number of boxes to be found in any picture of a data set, at least 1.
+
+    Warns of those that can never be found, as less than a pixel of a picture of ``size`` shows them.
+    """
+    if dataset.most_boxes is not None:
+        return dataset.most_boxes
+    most, total, dropped = 1, 0, 0
+    for index in range(len(dataset)):
+        found, picture_size = dataset.read_boxes(index)
+        boxes = clip_boxes(found["boxes"][is_wanted(found)], picture_size)
+        most, total = max(most, len(boxes)), total + len(boxes)
+        dropped += int((shortest_sides(scale_boxes(boxes, picture_size, size)) < box_augmentation.MIN_SIDE).sum())
+    if dropped:
+        warnings.warn(
+            f"Data set '{dataset.spec}', split '{dataset.split}': {dropped} of {total} boxes are less than a pixel wide or high at "
+            f"{size[0]}x{size[1]} and are left out.",
+            stacklevel=2,
+        )
+    return most

@@ -1,0 +1,125 @@
+"""The ``yolo:DIR`` reader: the text files that YOLO's tools train from.
+
+data.yaml (names: a list, or a dictionary from index to name)
+images/{split}/NAME.jpg    labels/{split}/NAME.txt    (or {split}/images/ and {split}/labels/)
+A line an object: CLASS CENTRE_X CENTRE_Y WIDTH HEIGHT, or CLASS X Y X Y X Y ... (an outline), in shares of the picture's sides.
+"""
+
+import pathlib
+
+import numpy as np
+
+from tfzoo.data.dataset import Dataset
+from tfzoo.data.images import image_size, read_image
+from tfzoo.data.masks import existing_folder, find_images
+from tfzoo.errors import InputError, MissingInputError
+
+SLACK = 0.01  # by so much of a side a rounded number may lie outside the picture
+OTHER_NAMES = {"val": ("val", "valid"), "valid": ("valid", "val")}  # tools differ
+
+
+class Yolo(Dataset):
+    """Boxes from YOLO's text files. A picture without a text file has no objects; of an outline the box around it is taken."""
+
+    tasks = ("detection",)
+
+    def __init__(self, spec: str, folder: str, split: str, task: str | None = None):
+        root = existing_folder(folder, "It should hold data.yaml, images/ and labels/.")
+        super().__init__(spec, split, task, _read_class_names(root / "data.yaml"))
+        images, self._labels = _find_split(root, split)
+        self._images = find_images(images, "a YOLO data set has its pictures in images/SPLIT/.")
+        self._names = sorted(self._images)
+
+    def __len__(self):
+        return len(self._names)
+
+    def read(self, index):
+        name = self._names[index]
+        image = read_image(self._images[name])
+        return {"images": image, "image_id": name, "bounding_boxes": self._boxes(name, image.shape[:2])}
+
+    def read_boxes(self, index):
+        name = self._names[index]
+        size = image_size(self._images[name])
+        return self._boxes(name, size), size
+
+    def _boxes(self, name, size):
+        path = self._labels / f"{name}.txt"
+        objects = [self._parse(line, path, number) for number, line in enumerate(_lines(path), start=1) if line.strip()]
+        height, width = size
+        boxes = np.array([edges for _, edges in objects], np.float64).reshape(-1, 4) * (width, height, width, height)
+        return {
+            "boxes": boxes.astype(np.float32),
+            "labels": np.array([label for label, _ in objects], np.int32),
+            "crowd": np.zeros(len(objects), bool),
+        }
+
+    def _parse(self, line, path, number):
+        """A line's label and edges, in shares."""
+        try:
+            label, *places = (float(word) for word in line.split())
+        except ValueError:
+            raise InputError(f"{path}, line {number}, is not numbers alone ('{line.strip()[:60]}'): correct it.") from None
+        if label != int(label) or not 0 <= label < len(self.class_names):
+            raise InputError(
+                f"{path}, line {number}, is of class {label:g}, but data.yaml names {len(self.class_names)} classes (0 to "
+                f"{len(self.class_names) - 1}): correct the one that is wrong."
+            )
+        if len(places) != 4 and (len(places) < 6 or len(places) % 2):
+            raise InputError(
+                f"{path}, line {number}, has {len(places)} numbers after its class: give centre x, centre y, width, height, or the "
+                "points of an outline."
+            )
+        if not all(-SLACK <= place <= 1 + SLACK for place in places):  # NaN too
+            raise InputError(f"{path}, line {number}, has numbers beyond 0 to 1: give shares of the picture's sides, not pixels.")
+        if len(places) == 4:
+            x, y, width, height = places
+            return int(label), (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        x, y = places[::2], places[1::2]
+        return int(label), (min(x), min(y), max(x), max(y))
+
+
+def _lines(path: pathlib.Path):
+    if not path.is_file():
+        return []
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
+
+
+def _find_split(root, split):
+    """The folders of a split's pictures and labels."""
+    for name in OTHER_NAMES.get(split, (split,)):
+        for images, labels in ((f"images/{name}", f"labels/{name}"), (f"{name}/images", f"{name}/labels")):
+            if (root / images).is_dir():
+                if not (root / labels).is_dir():
+                    raise MissingInputError(
+                        f"There is no folder {root / labels} beside {root / images}: put the label files there."
+                    )
+                return root / images, root / labels
+    known = {path.name for path in root.glob("images/*") if path.is_dir()} | {path.parent.name for path in root.glob("*/images")}
+    raise MissingInputError(
+        f"Data set {root} has no split '{split}' (no folder images/{split} or {split}/images): its splits are "
+        f"{', '.join(sorted(known)) or 'none'}."
+    )
+
+
+def _read_class_names(path):
+    import yaml
+
+    if not path.is_file():
+        raise MissingInputError(f"There is no file {path}: it should name the classes ('names: [cat, dog]').")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is not YAML that can be read ({reason}): correct it.") from None
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, dict):
+        if sorted(names) != list(range(len(names))):
+            raise InputError(f"{path} names classes by indices that do not run from 0 without a gap: number them anew.")
+        names = [names[index] for index in range(len(names))]
+    if not isinstance(names, list) or not names:
+        raise InputError(f"{path} names no classes: add a line such as 'names: [cat, dog]'.")
+    return [str(name) for name in names]
