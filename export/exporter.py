@@ -17,7 +17,7 @@ from tfzoo.export.calibration import pictures as draw_pictures
 from tfzoo.export.report import ExportReport
 from tfzoo.export.runner import load
 from tfzoo.files import size_on_disk
-from tfzoo.models.segmenter import check_images
+from tfzoo.models.base import check_images
 
 FORMATS = {"savedmodel": "", "tflite": ".tflite", "onnx": ".onnx"}
 DEFAULT_SIZE = (256, 256)
@@ -42,7 +42,7 @@ def export(model, path, format=None, quantization=None, calibration=None, image_
         image_size: N or (height, width) of the pictures that the file takes, or "any" (SavedModel and ONNX). None: the size
             that the model was trained at; without one, SavedModel and ONNX take any size and TFLite 256x256.
         batch_size: pictures that a TFLite file takes at once; SavedModel and ONNX take any number.
-        raw: answer ``logits`` instead of ``labels`` and ``scores``.
+        raw: answer ``logits``, or a detector's heads, instead of the answer.
 
     Returns:
         an ``ExportReport``.
@@ -57,6 +57,7 @@ def export(model, path, format=None, quantization=None, calibration=None, image_
     format = _choose_format(path, format)
     _check_place(path, format)
     _check_quantization(format, quantization)
+    _check_detector(model, quantization, raw)
     size = _choose_size(model, format, image_size)
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1.")
@@ -68,10 +69,11 @@ def export(model, path, format=None, quantization=None, calibration=None, image_
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         draft = pathlib.Path(folder) / f"draft{FORMATS[format]}"
         operators = _write(deployed, draft, format, quantization, size, batch, real)
-        sidecars.write(_sidecar(model, deployed, size, batch, raw, quantization), draft)
-        runner = load(draft)
         checked = np.stack((real * CHECKED_PICTURES)[: max(CHECKED_PICTURES, batch_size)])
-        parity = verify.compare(verify.run_in_batches(runner, checked), deployed.predict(checked, verbose=0))
+        reference = deployed.predict(checked, verbose=0)
+        sidecars.write(_sidecar(model, reference, size, batch, raw, quantization), draft)
+        runner = load(draft)
+        parity = verify.compare(verify.run_in_batches(runner, checked), reference)
         verify.check(parity, quantization, model.remembers_maxima)
         report = ExportReport(
             path=str(path),
@@ -139,6 +141,14 @@ def _check_quantization(format, quantization):
         raise InputError(f"Quantization '{quantization}' is for TFLite files, not for {format}: give a path that ends in .tflite.")
 
 
+def _check_detector(model, quantization, raw):
+    if model.task == "detection" and quantization == "int8" and not raw:
+        raise InputError(
+            f"int8 would move the boxes of '{model.name}' by many pixels, as it quantizes their decoding too: export with raw "
+            "(--raw), which ends at the heads, or take float16 or dynamic."
+        )
+
+
 def _choose_size(model, format, image_size):
     if image_size == ANY_SIZE:
         if format == "tflite":
@@ -166,8 +176,7 @@ def _write(deployed, draft, format, quantization, size, batch, real) -> dict[str
     return operators
 
 
-def _sidecar(model, deployed, size, batch, raw, quantization):
-    outputs = ("logits",) if raw else ("labels", "scores")
+def _sidecar(model, answer, size, batch, raw, quantization):
     return sidecars.Sidecar(
         model=model.name,
         task=model.task,
@@ -176,7 +185,7 @@ def _sidecar(model, deployed, size, batch, raw, quantization):
         batch_size=batch,
         raw=raw,
         quantization=quantization,
-        outputs={name: sidecars.MEANINGS[name] for name in outputs},
+        outputs=sidecars.meanings(model.task, answer),
     )
 
 
@@ -184,6 +193,8 @@ def _notes(quantization, calibration, parity):
     notes = []
     if quantization == "int8" and calibration is None:
         notes.append("int8 ranges were set on drawn shapes: give calibration= (--calibration) pictures of your own kind.")
+    if parity.get("detections", {}).get("count") == 0:
+        notes.append("the model found nothing in the pictures that it was compared on: give pictures of its kind (--calibration).")
     agreement = parity.get("labels", {}).get("agreement", 1.0)
     if quantization and agreement < LOW_AGREEMENT:
         notes.append(f"only {agreement:.1%} of the labels equal Keras's: measure the file with 'tfzoo evaluate' before you use it.")

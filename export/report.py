@@ -18,7 +18,8 @@ class ExportReport:
         batch_size: pictures that it takes at once, or None for any.
         operators: name -> how often.
         parity: output -> {"max_abs_error", "relative_error" (norm of the difference over norm of Keras's), for labels
-            "agreement" (share of equal labels)}, against the Keras model on pictures.
+            "agreement" (share of equal labels)}, against the Keras model on pictures; of a detector "detections", see
+            ``verify.compare_detections``.
         checked_pictures: how many pictures that was.
         latency_ms: median time for one run, in this machine's default number of threads.
         compared_on: where those pictures come from.
@@ -42,8 +43,8 @@ class ExportReport:
 
     @property
     def label_agreement(self) -> float | None:
-        """Share of labels equal to Keras's, or None where the file answers no labels."""
-        return self.parity.get("labels", {}).get("agreement")
+        """Share of labels, or of detections, equal to Keras's; None where the file answers neither."""
+        return self.parity.get("labels", self.parity.get("detections", {})).get("agreement")
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self) | {"label_agreement": self.label_agreement}

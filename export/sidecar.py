@@ -8,11 +8,20 @@ import pathlib
 from tfzoo.errors import InputError, MissingInputError
 
 PACKAGES = ("tfzoo", "keras", "tensorflow")
-MEANINGS = {
-    "labels": "uint8 [batch, height, width]: index into class_names",
-    "scores": "float32 [batch, height, width]: probability of that label",
-    "logits": "float32 [batch, height, width, classes]: before the softmax",
+MEANINGS = {  # of the outputs of each task; raw files answer logits, or a detector's heads
+    "semantic": {
+        "labels": "uint8 [batch, height, width]: index into class_names",
+        "scores": "float32 [batch, height, width]: probability of that label",
+        "logits": "float32 [batch, height, width, classes]: before the softmax",
+    },
+    "detection": {
+        "boxes": "float32 [batch, places, 4]: left, top, right, bottom in pixels of the picture; 0 in free places",
+        "scores": "float32 [batch, places]: falling; 0 in free places",
+        "labels": "int32 [batch, places]: index into class_names; -1 in free places",
+        "num_detections": "int32 [batch]: places that are not free",
+    },
 }
+RAW_HEAD = "float32 [batch, anchors, numbers]: what the network's head gives"
 
 
 @dataclasses.dataclass
@@ -47,6 +56,11 @@ class Sidecar:
     versions: dict[str, str] = dataclasses.field(
         default_factory=lambda: {name: importlib.metadata.version(name) for name in PACKAGES}
     )
+
+
+def meanings(task, outputs) -> dict[str, str]:
+    """Returns output -> what it means, for the outputs of a file."""
+    return {name: MEANINGS[task].get(name, RAW_HEAD) for name in sorted(outputs)}
 
 
 def place(path) -> pathlib.Path:

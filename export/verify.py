@@ -9,9 +9,16 @@ from tfzoo.errors import ExportError
 # Float32 files compute what Keras computes, in another order: errors of some 1e-6 relative; labels differ at near-ties alone.
 # Float16 weights move each weight by up to 2^-11 of itself.
 LIMITS = {
-    None: {"labels": ("agreement", 0.9995), "scores": ("max_abs_error", 1e-3), "logits": ("relative_error", 1e-4)},
+    None: {
+        "labels": ("agreement", 0.9995),
+        "scores": ("max_abs_error", 1e-3),
+        "logits": ("relative_error", 1e-4),
+        "detections": ("agreement", 0.99),
+    },
     "float16": {"labels": ("agreement", 0.98), "logits": ("relative_error", 1e-2)},
 }
+HEADS = ("cls_logits", "bbox_regression", "bbox_ctrness")  # of detectors, in raw files: limited as logits are
+SAME_BOX, SAME_SCORE = 0.1, 1e-3  # pixels; detections no further apart than these are the same one
 # Unpooling by remembered places jumps: where two pixels of a cell are equal but for rounding, another order of summing puts a value
 # beside its place, and a patch of the answer changes. Such jumps are few, so the norms and the labels as a whole stay close.
 LIMITS_OF_UNPOOLING = {
@@ -24,15 +31,17 @@ LIMITS_OF_UNPOOLING = {
 def compare(answer: dict, reference: dict) -> dict[str, dict[str, float]]:
     """Errors of an answer's outputs against the reference's: see ``ExportReport.parity``.
 
+    Detections are compared as such, see ``compare_detections``.
+
     Raises:
         ExportError: an output is missing, or has another shape or kind of number.
     """
+    if "num_detections" in reference:
+        return compare_detections(answer, reference)
     errors = {}
     for name, want in reference.items():
         got = answer.get(name)
-        if got is None or got.shape != want.shape or got.dtype != want.dtype:
-            shape = "missing" if got is None else f"{got.dtype} {got.shape}"
-            raise ExportError(f"The exported file's output '{name}' is {shape}, the model's {want.dtype} {want.shape}.")
+        _require_alike(name, got, want)
         difference = got.astype(np.float64) - want.astype(np.float64)
         errors[name] = {"max_abs_error": float(np.abs(difference).max())}
         if np.issubdtype(want.dtype, np.integer):
@@ -40,6 +49,49 @@ def compare(answer: dict, reference: dict) -> dict[str, dict[str, float]]:
         else:
             errors[name]["relative_error"] = float(np.linalg.norm(difference) / max(np.linalg.norm(want.astype(np.float64)), 1e-12))
     return errors
+
+
+def compare_detections(answer: dict, reference: dict) -> dict[str, dict[str, float]]:
+    """How far detections agree with the reference's.
+
+    A detection agrees with one of the same picture and label, not taken yet, whose box is at most ``SAME_BOX`` pixels away on
+    every side and whose score differs by ``SAME_SCORE`` at most; so two of nearly equal scores may change places. The agreement is
+    the share of all detections, of both sides, that agree; 1 where neither side has any.
+
+    Returns:
+        {"detections": {"agreement", "max_box_error" in pixels, "max_score_error", both over those that agree, "count"}}, the count
+        being the reference's.
+
+    Raises:
+        ExportError: an output is missing, or has another shape or kind of number.
+    """
+    for name, want in reference.items():
+        _require_alike(name, answer.get(name), want)
+    agreeing, box_errors, score_errors = 0, [0.0], [0.0]
+    for index, count in enumerate(reference["num_detections"]):
+        want = {name: reference[name][index][:count] for name in ("boxes", "scores", "labels")}
+        got = {name: answer[name][index][: answer["num_detections"][index]] for name in ("boxes", "scores", "labels")}
+        free = np.ones(len(got["labels"]), bool)
+        for box, score, label in zip(want["boxes"], want["scores"], want["labels"], strict=True):
+            box_error = np.abs(got["boxes"] - box).max(axis=1, initial=0)
+            score_error = np.abs(got["scores"] - score)
+            same = free & (got["labels"] == label) & (box_error <= SAME_BOX) & (score_error <= SAME_SCORE)
+            if same.any():
+                taken = int(np.flatnonzero(same)[np.argmin(box_error[same])])
+                free[taken] = False
+                agreeing += 1
+                box_errors.append(float(box_error[taken]))
+                score_errors.append(float(score_error[taken]))
+    count, found = int(reference["num_detections"].sum()), int(answer["num_detections"].sum())
+    agreement = 2 * agreeing / (count + found) if count + found else 1.0
+    errors = {"agreement": agreement, "max_box_error": max(box_errors), "max_score_error": max(score_errors), "count": count}
+    return {"detections": errors}
+
+
+def _require_alike(name, got, want):
+    if got is None or got.shape != want.shape or got.dtype != want.dtype:
+        shape = "missing" if got is None else f"{got.dtype} {got.shape}"
+        raise ExportError(f"The exported file's output '{name}' is {shape}, the model's {want.dtype} {want.shape}.")
 
 
 def limits(quantization, remembers_maxima: bool = False) -> dict:
@@ -54,7 +106,10 @@ def check(parity: dict, quantization, remembers_maxima: bool = False) -> None:
         parity: see ``compare``; quantization: None, "float16", ...
         remembers_maxima: the model unpools by remembered places (``Segmenter.remembers_maxima``).
     """
-    for output, (measure, limit) in limits(quantization, remembers_maxima).items():
+    allowed = limits(quantization, remembers_maxima)
+    if "logits" in allowed:
+        allowed = {**allowed, **dict.fromkeys(HEADS, allowed["logits"])}
+    for output, (measure, limit) in allowed.items():
         value = parity.get(output, {}).get(measure)
         if value is None:
             continue

@@ -19,7 +19,7 @@ from tfzoo.export.calibration import pictures as draw_pictures
 from tfzoo.export.exporter import CHECKED_PICTURES, DEFAULT_SIZE, check_exportable
 from tfzoo.export.savedmodel import SIGNATURE, image_signature
 from tfzoo.files import claim_folder
-from tfzoo.models.segmenter import check_images
+from tfzoo.models.base import check_images
 from tfzoo.serving.decoding import decode_batch
 from tfzoo.weights import load_model
 
@@ -92,7 +92,7 @@ def write(model, folder, image_size=None) -> None:
         classes.write_text("".join(f"{class_name}\n" for class_name in model.class_names), encoding="utf-8")
         served = ServedModel(model.deployed(), classes, image_size)
         tf.saved_model.save(served, str(folder), {SIGNATURE: served.answer_bytes, TENSOR_SIGNATURE: served.answer_tensor})
-    outputs = {output: sidecars.MEANINGS[output] for output in ("labels", "scores")}
+    outputs = sidecars.meanings(model.task, ("labels", "scores"))
     sidecars.write(sidecars.Sidecar(model.name, model.task, model.class_names, image_size, None, outputs=outputs), folder)
 
 

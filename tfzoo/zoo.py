@@ -36,7 +36,11 @@ def _semantic(builder, paper, published="", weights=(), **options):
     return Entry(f"tfzoo.models.{builder}", "semantic", paper, options, weights, published)
 
 
-IMAGENET, VOC = ("imagenet",), ("voc", "imagenet")
+def _detection(builder, paper, published="", weights=(), **options):
+    return Entry(f"tfzoo.models.{builder}", "detection", paper, options, weights, published)
+
+
+IMAGENET, VOC, COCO = ("imagenet",), ("voc", "imagenet"), ("coco", "imagenet")
 
 MODELS = {
     "fcn8s_vgg16": _semantic("fcn:FCN", "Long 2015", "mIoU 62.2 (VOC 2012 test)", IMAGENET, stride=8),
@@ -63,6 +67,21 @@ MODELS = {
     "lraspp_mobilenet_v3_large": _semantic("lraspp:LRASPP", "Howard 2019", "mIoU 57.9 (COCO val2017)", VOC),
     "enet": _semantic("enet:ENet", "Paszke 2016", "mIoU 51.3 (CamVid test)"),
     "pspnet_resnet50": _semantic("pspnet:PSPNet", "Zhao 2017", "mIoU 41.7 (ADE20K val)", IMAGENET, backbone="resnet50"),
+    "retinanet_resnet50_fpn": _detection(
+        "retinanet:RetinaNet", "Lin 2017", "box AP 36.4 (COCO val2017)", COCO, backbone="resnet50"
+    ),
+    "retinanet_resnet50_fpn_v2": _detection(
+        "retinanet:RetinaNet",
+        "Zhang 2020",
+        "box AP 41.5 (COCO val2017)",
+        COCO,
+        backbone="resnet50",
+        group_norm=True,
+        p6_from="c5",
+        box_loss="giou",
+    ),
+    "retinanet_mobilenetv2_fpn": _detection("retinanet:RetinaNet", "Lin 2017", weights=IMAGENET, backbone="mobilenetv2"),
+    "fcos_resnet50_fpn": _detection("fcos:FCOS", "Tian 2019", "box AP 39.2 (COCO val2017)", COCO),
 }
 
 

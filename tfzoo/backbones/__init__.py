@@ -16,8 +16,10 @@ PYRAMIDS = {
 }
 
 
-def feature_pyramid(backbone, pixels, width_multiplier=1.0, output_stride=32) -> list:
+def feature_pyramid(backbone, pixels, width_multiplier=1.0, output_stride=32, **options) -> list:
     """Returns five feature maps, from fine to coarse, at strides 2, 4, 8, 16 and 32, none coarser than ``output_stride``.
+
+    ``options`` are the backbone's own.
 
     Raises:
         InputError: there is no such backbone.
@@ -27,5 +29,5 @@ def feature_pyramid(backbone, pixels, width_multiplier=1.0, output_stride=32) ->
     place, arguments, names = PYRAMIDS[backbone]
     module, function = place.split(":")
     build = getattr(importlib.import_module(f"tfzoo.backbones.{module}"), function)
-    features = build(pixels, width_multiplier=width_multiplier, output_stride=output_stride, **arguments)
+    features = build(pixels, width_multiplier=width_multiplier, output_stride=output_stride, **arguments, **options)
     return [features[name] for name in names]

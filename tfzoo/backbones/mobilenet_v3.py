@@ -37,23 +37,29 @@ BLOCKS = (
 )
 LAST_STAGE = 13  # the block whose stride is the last one
 OUTPUT_STRIDES = (16, 32)
-NORM = {"epsilon": 1e-3, "momentum": 0.99}
+EPSILON = 1e-3  # of the batch normalisation
 
 
-def mobilenet_v3_large_features(pixels, width_multiplier=1.0, output_stride=32, reduced_tail=False, prefix="backbone.") -> dict:
+def mobilenet_v3_large_features(
+    pixels, width_multiplier=1.0, output_stride=32, reduced_tail=False, prefix="backbone.", momentum=0.99
+) -> dict:
     """Returns the maps of the feature contract, Keras tensors by name, for normalised pixels.
 
     Args:
         width_multiplier: the paper's, on every number of channels (rounded to eights).
         output_stride: 32 or 16: the stride of the last map.
         reduced_tail: half the channels from block 13's output on (section 6.3 of the paper).
-        prefix: of all layer names.
+        prefix: of all layer names; or a function from a module's path inside ``features`` ("0", "13.block.2") to its name, where
+            a published file has others.
+        momentum: of the batch normalisation's moving averages.
 
     Raises:
         InputError: the output stride is none of these.
     """
     check_output_stride(output_stride, OUTPUT_STRIDES)
-    x = conv_norm_relu(pixels, make_divisible(16 * width_multiplier), 3, f"{prefix}0", stride=2, activation="hard_swish", **NORM)
+    named = prefix if callable(prefix) else f"{prefix}{{}}".format
+    norm = {"epsilon": EPSILON, "momentum": momentum}
+    x = conv_norm_relu(pixels, make_divisible(16 * width_multiplier), 3, named("0"), stride=2, activation="hard_swish", **norm)
     features = {"0": x}
     for index, (size, expanded, filters, squeeze, activation, stride) in enumerate(BLOCKS, start=1):
         if reduced_tail and index >= LAST_STAGE:
@@ -61,34 +67,33 @@ def mobilenet_v3_large_features(pixels, width_multiplier=1.0, output_stride=32, 
             expanded //= 2 if index > LAST_STAGE else 1
         dilation = 2 if output_stride == 16 and index >= LAST_STAGE else 1
         widths = make_divisible(expanded * width_multiplier), make_divisible(filters * width_multiplier)
-        name = f"{prefix}{index}.block"
-        x, expansion = _inverted_residual(x, *widths, size, 1 if dilation > 1 else stride, dilation, squeeze, activation, name)
+        names = [named(f"{index}.block.{part}") for part in (*range(4), "add")]
+        stride = 1 if dilation > 1 else stride
+        x, expansion = _inverted_residual(x, *widths, size, stride, dilation, squeeze, activation, names, norm)
         features[str(index)] = x
         if expansion is not None:
             features[f"{index}.block.0"] = expansion
     last = len(BLOCKS) + 1
-    features[str(last)] = conv_norm_relu(x, 6 * x.shape[-1], 1, f"{prefix}{last}", activation="hard_swish", **NORM)
+    features[str(last)] = conv_norm_relu(x, 6 * x.shape[-1], 1, named(str(last)), activation="hard_swish", **norm)
     return features
 
 
-def _inverted_residual(x, expanded, filters, size, stride, dilation, squeeze, activation, name):
+def _inverted_residual(x, expanded, filters, size, stride, dilation, squeeze, activation, names, norm):
     """Figure 4: expansion, depthwise convolution, squeeze-and-excitation, linear projection, shortcut; returns (map, expansion).
 
-    Where the expansion would keep the number of channels it is left out (None), and what follows moves up by one index.
+    Where the expansion would keep the number of channels it is left out (None), and what follows moves up by one name.
     """
-    inputs, expansion, index = x, None, 0
+    inputs, expansion, (*parts, shortcut) = x, None, names
+    parts = iter(parts)
     if expanded != inputs.shape[-1]:
-        x = expansion = conv_norm_relu(x, expanded, 1, f"{name}.{index}", activation=activation, **NORM)
-        index += 1
+        x = expansion = conv_norm_relu(x, expanded, 1, next(parts), activation=activation, **norm)
     strides = {"stride": stride, "dilation": dilation}
-    x = conv_norm_relu(x, None, size, f"{name}.{index}", activation=activation, depthwise=True, **strides, **NORM)
-    index += 1
+    x = conv_norm_relu(x, None, size, next(parts), activation=activation, depthwise=True, **strides, **norm)
     if squeeze:
-        x = squeeze_excitation(x, make_divisible(expanded // 4), f"{name}.{index}")
-        index += 1
-    x = conv_norm_relu(x, filters, 1, f"{name}.{index}", activation=None, **NORM)
+        x = squeeze_excitation(x, make_divisible(expanded // 4), next(parts))
+    x = conv_norm_relu(x, filters, 1, next(parts), activation=None, **norm)
     if stride == 1 and inputs.shape[-1] == filters:
-        x = keras.layers.Add(name=f"{name}.add")([x, inputs])
+        x = keras.layers.Add(name=shortcut)([x, inputs])
     return x, expansion
 
 

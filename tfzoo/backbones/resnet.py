@@ -10,6 +10,8 @@ With ``output_stride`` 16 or 8 the last one or two stages dilate instead of stri
 a stage keeps the dilation of the stage before. Layers bear torchvision's names behind a prefix.
 """
 
+import functools
+
 import keras
 
 from tfzoo.errors import InputError
@@ -25,7 +27,7 @@ DEPTHS = {
 OUTPUT_STRIDES = (8, 16, 32)
 
 
-def resnet_features(pixels, depth=50, width_multiplier=1.0, output_stride=32, prefix="backbone.") -> dict:
+def resnet_features(pixels, depth=50, width_multiplier=1.0, output_stride=32, prefix="backbone.", epsilon=1e-5) -> dict:
     """Returns the maps of the feature contract, Keras tensors by name, for normalised pixels.
 
     Args:
@@ -33,6 +35,7 @@ def resnet_features(pixels, depth=50, width_multiplier=1.0, output_stride=32, pr
         width_multiplier: factor on every number of channels.
         output_stride: 32, 16 or 8: the stride of layer4.
         prefix: of all layer names.
+        epsilon: of the normalisations.
 
     Raises:
         InputError: the depth or the output stride is none of these.
@@ -41,9 +44,10 @@ def resnet_features(pixels, depth=50, width_multiplier=1.0, output_stride=32, pr
     if depth not in DEPTHS:
         raise InputError(f"depth is {depth}: it must be one of {', '.join(map(str, DEPTHS))}.")
     repetitions, bottlenecks = DEPTHS[depth]
-    block = bottleneck if bottlenecks else basic_block
+    conv_norm = functools.partial(convolution_norm, epsilon=epsilon)
+    block = functools.partial(bottleneck if bottlenecks else basic_block, conv_norm)
     width = max(round(64 * width_multiplier), 1)
-    x = convolution_norm(pixels, width, 7, name=f"{prefix}conv1", norm=f"{prefix}bn1", stride=2)
+    x = conv_norm(pixels, width, 7, name=f"{prefix}conv1", norm=f"{prefix}bn1", stride=2)
     features = {"stem": x}
     x = keras.layers.ZeroPadding2D(1, name=f"{prefix}maxpool.pad")(x)  # nothing is below zero here, so zeros never win
     x = keras.layers.MaxPooling2D(3, strides=2, name=f"{prefix}maxpool")(x)
@@ -60,27 +64,27 @@ def resnet_features(pixels, depth=50, width_multiplier=1.0, output_stride=32, pr
     return features
 
 
-def bottleneck(x, width, stride, dilation, name):
+def bottleneck(conv_norm, x, width, stride, dilation, name):
     """1x1, 3x3, 1x1 to 4 * width channels, and the shortcut (figure 5, right)."""
     inputs = x
-    x = convolution_norm(x, width, 1, name=f"{name}.conv1", norm=f"{name}.bn1")
-    x = convolution_norm(x, width, 3, name=f"{name}.conv2", norm=f"{name}.bn2", stride=stride, dilation=dilation)
-    x = convolution_norm(x, 4 * width, 1, name=f"{name}.conv3", norm=f"{name}.bn3", activation=None)
-    return _join(x, inputs, stride, name)
+    x = conv_norm(x, width, 1, name=f"{name}.conv1", norm=f"{name}.bn1")
+    x = conv_norm(x, width, 3, name=f"{name}.conv2", norm=f"{name}.bn2", stride=stride, dilation=dilation)
+    x = conv_norm(x, 4 * width, 1, name=f"{name}.conv3", norm=f"{name}.bn3", activation=None)
+    return _join(conv_norm, x, inputs, stride, name)
 
 
-def basic_block(x, width, stride, dilation, name):
+def basic_block(conv_norm, x, width, stride, dilation, name):
     """Two 3x3 convolutions and the shortcut (figure 5, left)."""
     inputs = x
-    x = convolution_norm(x, width, 3, name=f"{name}.conv1", norm=f"{name}.bn1", stride=stride, dilation=dilation)
-    x = convolution_norm(x, width, 3, name=f"{name}.conv2", norm=f"{name}.bn2", dilation=dilation, activation=None)
-    return _join(x, inputs, stride, name)
+    x = conv_norm(x, width, 3, name=f"{name}.conv1", norm=f"{name}.bn1", stride=stride, dilation=dilation)
+    x = conv_norm(x, width, 3, name=f"{name}.conv2", norm=f"{name}.bn2", dilation=dilation, activation=None)
+    return _join(conv_norm, x, inputs, stride, name)
 
 
-def _join(x, inputs, stride, name):
+def _join(conv_norm, x, inputs, stride, name):
     if stride != 1 or inputs.shape[-1] != x.shape[-1]:
         names = {"name": f"{name}.downsample.0", "norm": f"{name}.downsample.1"}
-        inputs = convolution_norm(inputs, x.shape[-1], 1, stride=stride, activation=None, **names)
+        inputs = conv_norm(inputs, x.shape[-1], 1, stride=stride, activation=None, **names)
     x = keras.layers.Add(name=f"{name}.add")([x, inputs])
     return activate(x, "relu", f"{name}.relu")
 

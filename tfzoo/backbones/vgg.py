@@ -5,11 +5,13 @@ Feature contract, for [B, H, W, 3]: poolings round up, so map i has ceil(H / str
     pool3: stride 8, 256 * width_multiplier channels
     pool4: stride 16, 512 * width_multiplier channels
     pool5: stride 32, 512 * width_multiplier channels
+    conv1 to conv5: the maps that these poolings take, of twice their size
 """
 
 import keras
 
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+CONVOLUTIONS = tuple(f"block{block}_conv{i}" for block, (count, _) in enumerate(BLOCKS, start=1) for i in range(1, count + 1))
 
 
 def max_pool(x, name):
@@ -17,8 +19,16 @@ def max_pool(x, name):
     return keras.layers.MaxPooling2D(2, padding="same", name=name)(x)
 
 
-def vgg16_features(pixels, width_multiplier=1.0, batch_norm=False, pool=max_pool, dilations=(1, 1, 1, 1, 1), momentum=0.99) -> dict:
-    """Returns {"pool1": ..., "pool5": ...}, Keras tensors, for normalised pixels.
+def vgg16_features(
+    pixels,
+    width_multiplier=1.0,
+    batch_norm=False,
+    pool=max_pool,
+    dilations=(1, 1, 1, 1, 1),
+    momentum=0.99,
+    names=CONVOLUTIONS,
+) -> dict:
+    """Returns the maps of the feature contract, Keras tensors by name, for normalised pixels.
 
     Args:
         width_multiplier: factor on every number of channels.
@@ -26,12 +36,13 @@ def vgg16_features(pixels, width_multiplier=1.0, batch_norm=False, pool=max_pool
         pool: called on (x, name) after each block, returns what the next one takes: half the height and width, rounded up.
         dilations: of the convolutions of each block.
         momentum: of the batch normalisation's moving averages.
+        names: of the thirteen convolutions, where a published file has others than Keras's.
     """
-    features, x = {}, pixels
+    features, x, names = {}, pixels, iter(names)
     for block, ((convolutions, channels), dilation) in enumerate(zip(BLOCKS, dilations, strict=True), start=1):
-        for index in range(1, convolutions + 1):
-            name = f"block{block}_conv{index}"
-            x = convolution(x, round(channels * width_multiplier), 3, batch_norm, name, dilation, momentum)
+        for _ in range(convolutions):
+            x = convolution(x, round(channels * width_multiplier), 3, batch_norm, next(names), dilation, momentum)
+        features[f"conv{block}"] = x
         x = pool(x, name=f"block{block}_pool")
         features[f"pool{block}"] = x
     return features

@@ -32,6 +32,34 @@ def sigmoid_focal_crossentropy(y_true, logits, alpha=0.25, gamma=2.0):
     return loss * (y_true * alpha + (1 - y_true) * (1 - alpha))
 
 
+def dense_focal_loss(logits, labels, counted, alpha=0.25, gamma=2.0):
+    """The focal loss of all anchors of each picture, summed: Lin 2017, section 4.1.
+
+    Equal to ``sigmoid_focal_crossentropy`` of one-hot labels, without making these: every logit is taken as a background's, and the
+    few of the labels are then put right.
+
+    Args:
+        logits: float32 [B, A, K].
+        labels: int32 [B, A]: the class of each anchor, below 0 for background.
+        counted: bool [B, A]: the others add nothing.
+
+    Returns:
+        float32 [B].
+    """
+    counted = ops.cast(counted, "float32")
+    background = ops.sum(ops.sum(_background_focal(logits, alpha, gamma), axis=-1) * counted, axis=-1)
+    foreground = counted * ops.cast(labels >= 0, "float32")
+    chosen = ops.take_along_axis(logits, ops.expand_dims(ops.maximum(labels, 0), -1), axis=-1)[..., 0]
+    correction = sigmoid_focal_crossentropy(1.0, chosen, alpha, gamma) - _background_focal(chosen, alpha, gamma)
+    return background + ops.sum(correction * foreground, axis=-1)
+
+
+def _background_focal(logits, alpha, gamma):
+    """(1 - alpha) p^gamma * -log(1 - p), p = sigmoid(logit)."""
+    surprise = ops.softplus(logits)  # -log(1 - p); log p is then logit - surprise
+    return (1.0 if alpha is None else 1 - alpha) * ops.exp(gamma * (logits - surprise)) * surprise
+
+
 @keras.saving.register_keras_serializable("tfzoo")
 class PixelFocal(SegmentationLoss):
     """Focal loss of each pixel over softmax probabilities, averaged over the pixels that count.

@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import os
 import pathlib
+import re
 
 import numpy as np
 
@@ -27,6 +28,11 @@ PUBLISHED = {
     "deeplabv3_resnet101": "deeplabv3_resnet101_coco-586e9e4e.pth",
     "deeplabv3_mobilenet_v3_large": "deeplabv3_mobilenet_v3_large-fc3c493d.pth",
     "lraspp_mobilenet_v3_large": "lraspp_mobilenet_v3_large-d234d4ea.pth",
+    "retinanet_resnet50_fpn": "retinanet_resnet50_fpn_coco-eeacb38b.pth",
+    "retinanet_resnet50_fpn_v2": "retinanet_resnet50_fpn_v2_coco-5905b1c5.pth",
+    "fcos_resnet50_fpn": "fcos_resnet50_fpn_coco-99b0c9b7.pth",
+    "ssd300_vgg16": "ssd300_vgg16_coco-b556d3b4.pth",
+    "ssdlite320_mobilenet_v3_large": "ssdlite320_mobilenet_v3_large_coco-a79551df.pth",
 }
 BACKBONES = {
     "resnet50": "resnet50-0676ba61.pth",
@@ -37,7 +43,17 @@ VOC_CLASSES = (
     *("__background__", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
     *("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
-CLASS_LISTS = {len(VOC_CLASSES): VOC_CLASSES}  # by number of classes
+COCO_CLASSES = (  # by COCO's category numbers, of which eleven were never used
+    *("__background__", "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
+    *("fire hydrant", "N/A", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant"),
+    *("bear", "zebra", "giraffe", "N/A", "backpack", "umbrella", "N/A", "N/A", "handbag", "tie", "suitcase", "frisbee", "skis"),
+    *("snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle"),
+    *("N/A", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli", "carrot"),
+    *("hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "N/A", "dining table", "N/A", "N/A", "toilet"),
+    *("N/A", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator"),
+    *("N/A", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush"),
+)
+CLASS_LISTS = {len(names): names for names in (VOC_CLASSES, COCO_CLASSES)}  # by number of classes
 
 BACKBONE, AUXILIARY = "backbone.", "aux_classifier."
 CLASSIFIERS = ("fc.", "classifier.")  # of ImageNet's 1000 classes, in a backbone's file
@@ -58,6 +74,11 @@ AXES = {
     "Conv2DTranspose": (2, 3, 1, 0),  # [in, out, h, w] to [h, w, out, in]
     "Dense": (1, 0),  # [out, in] to [in, out]
 }
+# Keys of files from before torchvision's modules of convolution, norm and activation, and the present ones.
+OLD_KEYS = (
+    (r"((?:inner|layer)_blocks\.\d+)\.(\w+)$", r"\1.0.\2"),
+    (r"((?:classification|regression)_head\.conv)\.(\d+)\.(\w+)$", lambda m: f"{m[1]}.{int(m[2]) // 2}.0.{m[3]}"),
+)
 NAMED = 3  # tensors that an error names, of each kind
 
 
@@ -81,18 +102,24 @@ class Checkpoint(Source):
         self.path, builder = pathlib.Path(path), entry.build_class()
         tensors = {key: array for key, array in read_tensors(path).items() if not key.endswith("num_batches_tracked")}
         self.whole = any(key.startswith(BACKBONE) for key in tensors)
-        self.tensors = tensors if self.whole else as_backbone(tensors)
+        self.backbone = getattr(builder, "backbone_prefix", BACKBONE)
+        self.tensors = tensors if self.whole else as_backbone(tensors, self.backbone)
+        self.options = builder.checkpoint_options(entry.options, self.whole)
         if not self.whole:
             return
-        self.num_classes = self._count_classes(class_layers(builder))
+        self.num_classes = self._count_classes(builder)
         self.class_names = CLASS_LISTS.get(self.num_classes)
         if "aux_loss" in inspect.signature(builder.__init__).parameters:
-            self.options = {"aux_loss": self._has(AUXILIARY)}
+            self.options = {**self.options, "aux_loss": self._has(AUXILIARY)}
 
-    def _count_classes(self, layers):
+    def _count_classes(self, builder):
         """The number of classes that most of the class layers' arrays tell: a reshaped one is found later, and named."""
-        keys = [f"{layer}.{array}" for layer in layers for array in ("weight", "bias")]
-        widths = collections.Counter(len(self.tensors[key]) for key in keys if key in self.tensors and self.tensors[key].ndim)
+        arrays = [
+            (self.tensors.get(f"{layer}.{array}"), columns)
+            for layer, columns in class_layers(builder).items()
+            for array in ("weight", "bias")
+        ]
+        widths = collections.Counter(len(array) // columns for array, columns in arrays if array is not None and array.ndim)
         return widths.most_common(1)[0][0] if widths else None
 
     def _has(self, prefix):
@@ -112,9 +139,10 @@ class Checkpoint(Source):
         variables = {
             key: variable
             for key, variable in expected(model).items()
-            if (self.whole or key.startswith(BACKBONE)) and not key.startswith(unread)
+            if (self.whole or key.startswith(self.backbone)) and not key.startswith(unread)
         }
-        tensors = {key: array for key, array in self.tensors.items() if not key.startswith(unwanted)}
+        tensors = under_present_keys(self.tensors, {*expected(model)})
+        tensors = {key: array for key, array in tensors.items() if not key.startswith(unwanted)}
         self._check(model, tensors, variables)
         for key, (variable, axes) in variables.items():
             variable.assign(np.transpose(tensors[key], axes).astype("float32"))
@@ -146,20 +174,32 @@ class Checkpoint(Source):
             )
 
 
-def class_layers(model) -> tuple:
-    """Names of the layers whose shape depends on the number of classes, of a model or its class."""
-    return getattr(model, "class_layers", ())
+def class_layers(model) -> dict:
+    """The layers whose shape depends on the number of classes, of a model or its class: name -> channels for each class."""
+    layers = getattr(model, "class_layers", ())
+    return layers if isinstance(layers, dict) else dict.fromkeys(layers, 1)
 
 
-def as_backbone(tensors) -> dict:
-    """Returns the arrays of a classification network under the names that they have in a segmenter, without its classifier."""
+def under_present_keys(tensors, present) -> dict:
+    """Returns the arrays, those under old keys (see ``OLD_KEYS``) under the keys of the model where it has these."""
+    renamed = {}
+    for key, array in tensors.items():
+        for pattern, replacement in OLD_KEYS:
+            new = re.sub(pattern, replacement, key)
+            key = new if key not in present and new in present else key
+        renamed[key] = array
+    return renamed
+
+
+def as_backbone(tensors, prefix=BACKBONE) -> dict:
+    """Returns the arrays of a classification network under the names that they have in a model, without its classifier."""
     renamed = {}
     for key, array in tensors.items():
         if key.startswith("features."):
             key = key.removeprefix("features.")
         elif key.startswith(CLASSIFIERS):
             continue
-        renamed[BACKBONE + key] = array
+        renamed[prefix + key] = array
     return renamed
 
 

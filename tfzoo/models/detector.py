@@ -1,0 +1,170 @@
+"""What every one-shot detector is: a Keras model of raw heads, whose ``predict`` gives the deployed answer."""
+
+import keras
+from keras import ops
+
+from tfzoo.layers.boxes import real_boxes
+from tfzoo.layers.detection_input import DetectionInput
+from tfzoo.layers.nms import select
+from tfzoo.layers.normalization import IMAGENET_MEAN, IMAGENET_STD
+from tfzoo.models.base import ZooModel
+
+
+class Detector(ZooModel):
+    """Base of the one-shot detectors.
+
+    ``model(images)`` takes [B, H, W, 3], RGB, 0 to 255, any size from 32x32; it resizes (if ``min_size`` is set), normalises and
+    pads them, and returns raw heads under torchvision's names, float32, all levels one after the other: ``cls_logits`` [B, A, K],
+    ``bbox_regression`` [B, A, 4], and whatever else the architecture has. ``fit`` takes targets {"boxes": float32 [B, N, 4], xyxy,
+    in pixels of the given pictures, "labels": int [B, N], -1 = padding}; boxes without an area count as padding. ``predict``
+    answers ``boxes`` float32 [B, D, 4] in pixels of the given pictures, ``scores`` float32 [B, D], falling, ``labels`` int32
+    [B, D] and ``num_detections`` int32 [B], D = ``detections_per_img``; free places hold 0, 0 and -1.
+
+    A subclass gives ``build_network``, ``anchors``, ``head_losses`` and ``candidates``.
+
+    Args:
+        num_classes: without a background.
+        class_names, image_mean, image_std, image_size, dtype: see ``ZooModel``.
+        min_size, max_size: what the network resizes pictures to, see ``DetectionInput``; None: it takes them as they are.
+        score_thresh: candidates must exceed it.
+        nms_thresh: of two detections of one class whose IoU exceeds it only the better one is kept.
+        detections_per_img: D.
+        topk_candidates: how many candidates are looked at (see the architecture for: of each what).
+        **options: the architecture's own, kept in the configuration.
+    """
+
+    task = "detection"
+    divisor = 32  # the network's input is padded to multiples of it
+    loss_names = ("classification", "box")  # what ``head_losses`` returns, beside "foreground"
+
+    def __init__(
+        self,
+        num_classes,
+        class_names=None,
+        image_mean=IMAGENET_MEAN,
+        image_std=IMAGENET_STD,
+        image_size=None,
+        min_size=None,
+        max_size=None,
+        score_thresh=0.05,
+        nms_thresh=0.5,
+        detections_per_img=300,
+        topk_candidates=1000,
+        dtype=None,
+        name=None,
+        **options,
+    ):
+        super().__init__(
+            num_classes,
+            class_names,
+            image_mean,
+            image_std,
+            image_size,
+            dtype,
+            name,
+            min_size=min_size,
+            max_size=max_size,
+            **options,
+        )
+        self.score_thresh, self.nms_thresh = score_thresh, nms_thresh
+        self.detections_per_img, self.topk_candidates = detections_per_img, topk_candidates
+        self.trackers = [keras.metrics.Mean(name=name) for name in (*self.loss_names, "foreground")]
+
+    @classmethod
+    def build_graph(cls, images, num_classes, image_mean, image_std, min_size, max_size, **options):
+        pixels = cls.input_layer(image_mean, image_std, min_size, max_size, **options)(images)
+        return cls.build_network(pixels, num_classes, **options)
+
+    @classmethod
+    def input_layer(cls, mean, std, min_size, max_size, **options):
+        """Returns the ``DetectionInput``; a network of one fixed size makes another one."""
+        return DetectionInput(mean, std, min_size, max_size, divisor=cls.divisor, name="input")
+
+    @staticmethod
+    def build_network(pixels, num_classes, **options):
+        """Returns the raw heads, a dict of Keras tensors, for normalised and padded pixels [B, H, W, 3]."""
+        raise NotImplementedError
+
+    def anchors(self, image_size):
+        """Returns what the heads refer to, float32 [A, 4], for the network's input (height, width), ints or scalar tensors."""
+        raise NotImplementedError
+
+    def head_losses(self, heads, boxes, labels, real, anchors):
+        """Returns a dict: the ``loss_names`` and "foreground" (how many anchors stand for a box, a picture), float32 scalars.
+
+        Args:
+            heads: as the network returns them.
+            boxes: float32 [B, N, 4], in pixels of the network's input; labels: int32 [B, N].
+            real: bool [B, N]: not padding, and with an area.
+            anchors: float32 [A, 4].
+        """
+        raise NotImplementedError
+
+    def candidates(self, heads, anchors, image_size):
+        """Returns what may be detections: boxes float32 [B, M, 4], scores float32 [B, M], labels int32 [B, M].
+
+        Args:
+            heads: as the network returns them.
+            anchors: float32 [A, 4].
+            image_size: (height, width) that boxes are cut off at: the network's input without its padding.
+
+        What does not exceed ``score_thresh`` has a score of 0 or less.
+        """
+        raise NotImplementedError
+
+    def input_sizes(self, given):
+        """(height, width) of the resized picture and of the network's padded input, for pictures of the size ``given``."""
+        return self.get_layer("input").sizes(given)
+
+    def build_deployed(self, network, raw):
+        return DeployedDetector(network, raw=raw)
+
+    def compile(self, optimizer="adamw", loss=None, metrics=None, **kwargs):
+        """As Keras's; the losses are the architecture's own."""
+        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The sum of the architecture's losses, in float32; each is shown in the progress bar."""
+        given = ops.shape(x)[1:3]
+        resized, padded = self.input_sizes(given)
+        boxes = ops.cast(y["boxes"], "float32") * per_box(resized, given)
+        labels = ops.cast(y["labels"], "int32")
+        found = self.head_losses(y_pred, boxes, labels, real_boxes(boxes, labels), self.anchors(padded))
+        for tracker in self.trackers:
+            tracker.update_state(found[tracker.name])
+        return sum([found[name] for name in self.loss_names] + [ops.cast(loss, "float32") for loss in self.losses])
+
+    def get_config(self):
+        names = ("score_thresh", "nms_thresh", "detections_per_img", "topk_candidates")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+class DeployedDetector(keras.Model):
+    """Pictures in, the answer out. Its call takes [B, H, W, 3], uint8 or float32, 0 to 255.
+
+    Args:
+        network: a float32 Detector.
+        raw: answer the heads instead.
+    """
+
+    def __init__(self, network, raw=False):
+        super().__init__(dtype="float32", name=f"{network.name}_deployed")
+        self.network, self.raw = network, raw
+        self.built = True  # it has no weights of its own
+
+    def call(self, images):
+        heads = self.network(ops.cast(images, "float32"), training=False)
+        if self.raw:
+            return heads
+        given = ops.shape(images)[1:3]
+        resized, padded = self.network.input_sizes(given)
+        boxes, scores, labels = self.network.candidates(heads, self.network.anchors(padded), resized)
+        limits = self.network.nms_thresh, self.network.detections_per_img
+        answer = select(boxes, scores, labels, *limits, pictures=ops.shape(images)[0])
+        return answer | {"boxes": answer["boxes"] * per_box(given, resized)}
+
+
+def per_box(to, of):
+    """Factors [4] that take boxes in a picture of (height, width) ``of`` to one of ``to``; ints or scalar tensors."""
+    height, width = (ops.cast(a, "float32") / ops.cast(b, "float32") for a, b in zip(to, of, strict=True))
+    return ops.stack([width, height, width, height])
