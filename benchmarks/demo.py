@@ -1,6 +1,7 @@
 """``tfzoo demo``: everything once, on drawn shapes: train, evaluate, export, prove, time, show."""
 
 import base64
+import dataclasses
 import html
 import json
 import pathlib
@@ -14,58 +15,113 @@ from tfzoo.errors import InputError
 from tfzoo.export import export, load
 from tfzoo.training import Recipe, train
 from tfzoo.training.run import SETTINGS
-from tfzoo.visualization import comparison, save_image
+from tfzoo.visualization import comparison, contact_sheet, draw_boxes, save_image
 from tfzoo.weights import load_model
-from tfzoo.zoo import list_models
 
-SIZE = (64, 64)
-DATA = "shapes:64x64"
-OPTIONS = {"width_multiplier": 0.25, "depth": 4, "dropout": 0.0}
-EXPORTS = (
-    ("savedmodel", None, "saved_model"),
-    ("onnx", None, "model.onnx"),
-    ("tflite", None, "model.tflite"),
-    ("tflite", "float16", "model_float16.tflite"),
-    ("tflite", "dynamic", "model_dynamic.tflite"),
-    ("tflite", "int8", "model_int8.tflite"),
-)
+EXPORTS = {  # file: format, quantization
+    "saved_model": ("savedmodel", None),
+    "model.onnx": ("onnx", None),
+    "model.tflite": ("tflite", None),
+    "model_float16.tflite": ("tflite", "float16"),
+    "model_dynamic.tflite": ("tflite", "dynamic"),
+    "model_int8.tflite": ("tflite", "int8"),
+}
 
 
-def demo(output, task="semantic", epochs=8, seed=0) -> dict:
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the demonstration of one task trains, and how it is told.
+
+    Attributes:
+        model, options: of the zoo. size: (height, width) of the drawn pictures.
+        recipe: settings of the training, beside epochs and seed.
+        epochs: unless others are given.
+        exports: keys of ``EXPORTS``; pictures are drawn of what the last one answers.
+        metric, title: key of the accuracy in an evaluation's result, and what people call it.
+        class_metric: the same of each class; None where that is a number itself.
+        said: a phrase for the training. hint: the command for data of one's own.
+    """
+
+    model: str
+    options: dict
+    size: tuple[int, int]
+    recipe: dict
+    epochs: int
+    exports: tuple[str, ...]
+    metric: str
+    title: str
+    class_metric: str | None
+    said: str
+    hint: str
+
+    @property
+    def data(self):
+        return "shapes:{}x{}".format(*self.size)
+
+
+PLANS = {
+    "semantic": Plan(
+        model="unet",
+        options={"width_multiplier": 0.25, "depth": 4, "dropout": 0.0},
+        size=(64, 64),
+        recipe={
+            "learning_rate": 3e-3,
+            "class_weights": "median",  # without, the network takes epochs to find out that there is more than background
+            "scale": (1.0, 1.0),
+            "picture_epochs": 4,
+        },
+        epochs=8,
+        exports=tuple(EXPORTS),
+        metric="mean_iou",
+        title="mean IoU",
+        class_metric=None,
+        said="a small U-Net",
+        hint="tfzoo train unet --data masks:DIR --output runs/mine --image-size 256 --option width_multiplier=0.25",
+    ),
+    "detection": Plan(
+        model="retinanet_mobilenetv2_fpn",
+        options={"width_multiplier": 0.35},
+        size=(128, 128),
+        recipe={"learning_rate": 2e-3, "picture_epochs": 0},
+        epochs=12,
+        exports=("saved_model", "model.onnx", "model_float16.tflite", "model_dynamic.tflite", "model.tflite"),
+        metric="AP50",
+        title="AP50",
+        class_metric="AP50",
+        said="a small RetinaNet on MobileNetV2",
+        hint="tfzoo train retinanet_mobilenetv2_fpn --data coco:DIR --output runs/mine --image-size 320 --batch-size 4",
+    ),
+}
+
+
+def demo(output, task="semantic", epochs=None, seed=0) -> dict:
     """Runs the demonstration and leaves report.html, results.json, the model and its exports in a folder.
 
     Args:
         output: folder that exists.
-        task: "semantic".
-        epochs, seed: of the training; the same seed gives the same accuracies.
+        task: "semantic" or "detection".
+        epochs, seed: of the training; the same seed gives the same accuracies. None: the task's own number of epochs.
 
     Returns:
         what results.json holds.
 
     Raises:
-        InputError: the zoo has no models for the task.
+        InputError: there is no demonstration of the task.
     """
-    if task != "semantic":
-        raise InputError(f"The demonstration is for the task 'semantic'; the zoo has {len(list_models(task))} models for '{task}'.")
-    output = pathlib.Path(output)
-    _remove_earlier_training(output / "training")
-    print(f"1. Training a small U-Net on drawn shapes, {SIZE[0]}x{SIZE[1]}")
-    recipe = Recipe(
-        epochs=epochs,
-        image_size=SIZE,
-        learning_rate=3e-3,
-        class_weights="median",  # without, the network takes epochs to find out that there is more than background
-        scale=(1.0, 1.0),
-        picture_epochs=4,
-        seed=seed,
-    )
-    best = train("unet", DATA, output / "training", recipe, options=OPTIONS)
+    if task not in PLANS:
+        raise InputError(f"There is no demonstration of the task '{task}': it is one of {', '.join(PLANS)}.")
+    plan, output = PLANS[task], pathlib.Path(output)
+    _remove_earlier_training(output / "training", plan.data)
+    print(f"1. Training {plan.said} on drawn shapes, {plan.size[0]}x{plan.size[1]}")
+    recipe = Recipe.for_task(task, epochs=epochs or plan.epochs, image_size=plan.size, seed=seed, **plan.recipe)
+    best = train(plan.model, plan.data, output / "training", recipe, options=plan.options)
 
     print("\n2. Exporting, and comparing each file with Keras")
     model = load_model(best)
     rows, paths = [{"file": best, "report": None}], [best]
-    for format, quantization, name in EXPORTS:
-        report = export(model, output / "exports" / name, format, quantization, calibration=DATA)
+    for name in plan.exports:
+        format, quantization = EXPORTS[name]
+        report = export(model, output / "exports" / name, format, quantization, calibration=plan.data)
         print(f"   {report}\n")
         rows.append({"file": pathlib.Path(report.path), "report": report})
         paths.append(report.path)
@@ -74,38 +130,37 @@ def demo(output, task="semantic", epochs=8, seed=0) -> dict:
     timings = speed.measure(paths)
     for row, timing in zip(rows, timings, strict=True):
         row["timing"] = timing
-        row["result"] = accuracy.evaluate(row["file"], DATA, "test", SIZE)
+        row["result"] = accuracy.evaluate(row["file"], plan.data, "test", plan.size)
     speed.plot(timings, output / "speed.png")
-    _draw_examples(output)
-    results = {"seed": seed, "epochs": epochs, "rows": [_summarize(row) for row in rows]}
+    DRAW[task](plan, output)
+    results = {"seed": seed, "epochs": recipe.epochs, "task": task, "rows": [_summarize(plan, row) for row in rows]}
     (output / "results.json").write_text(json.dumps(results, indent=1))
     (output / "table.md").write_text(format_table(results) + "\n")
-    (output / "report.html").write_text(_report(results, output), encoding="utf-8")
+    (output / "report.html").write_text(_report(plan, results, output), encoding="utf-8")
     print("\n" + format_table(results))
-    print(NEXT.format(report=output / "report.html", best=best))
+    print(NEXT.format(report=output / "report.html", best=best, hint=plan.hint))
     return results
 
 
-def _remove_earlier_training(folder):
+def _remove_earlier_training(folder, data):
     """Makes room for the training, also after a demonstration that was interrupted; anything else in the folder stays."""
     settings = folder / SETTINGS
-    if settings.is_file() and json.loads(settings.read_text())["data"] == DATA:
+    if settings.is_file() and json.loads(settings.read_text())["data"] == data:
         shutil.rmtree(folder)
 
 
 NEXT = """
 Open {report}.
 
-Next, with pictures of your own (images/, labels/, classes.txt, train.txt, val.txt in DIR):
-  tfzoo train unet --data masks:DIR --output runs/mine --image-size 256 --option width_multiplier=0.25
-  tfzoo evaluate runs/mine/best.keras --data masks:DIR --split val
-  tfzoo export runs/mine/best.keras --output mine.tflite --quantize int8 --calibration masks:DIR
+Next, with pictures of your own:
+  {hint}
+  tfzoo evaluate runs/mine/best.keras --data DATA --split val
+  tfzoo export runs/mine/best.keras --output mine.tflite
   tfzoo predict mine.tflite PICTURE.jpg --output found
-And with the model just trained:
-  tfzoo serve export {best} --repository served --name shapes"""
+  ('tfzoo train --help' tells how DATA is laid out)"""
 
 
-def _summarize(row):
+def _summarize(plan, row):
     report, result, timing = row["report"], row["result"], row["timing"]
     parity = report.parity if report else {}
     return {
@@ -113,40 +168,60 @@ def _summarize(row):
         "format": timing.format,
         "megabytes": timing.bytes / 1e6,
         "median_ms": timing.median,
-        "mean_iou": result["mean_iou"],
-        "pixel_accuracy": result["pixel_accuracy"],
-        "per_class": result["per_class"],
+        plan.metric: result[plan.metric],
+        "per_class": {
+            name: value[plan.class_metric] if plan.class_metric else value for name, value in result["per_class"].items()
+        },
         "label_agreement": report.label_agreement if report else None,
-        "score_error": parity.get("scores", {}).get("max_abs_error"),
+        "score_error": parity.get("scores", {}).get("max_abs_error", parity.get("detections", {}).get("max_score_error")),
     }
 
 
 def format_table(results) -> str:
     """The demonstration's table (Markdown)."""
+    plan = PLANS[results["task"]]
+    what = "labels" if results["task"] == "semantic" else "detections"
     lines = [
-        "| file | format | MB | ms a picture | mean IoU | labels equal to Keras | largest score error |",
+        f"| file | format | MB | ms a picture | {plan.title} | {what} equal to Keras | largest score error |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in results["rows"]:
         agreement = "" if row["label_agreement"] is None else f"{row['label_agreement']:.4%}"
         error = "" if row["score_error"] is None else f"{row['score_error']:.1e}"
-        measured = f"{row['megabytes']:.2f} | {row['median_ms']:.1f} | {row['mean_iou']:.4f}"
+        measured = f"{row['megabytes']:.2f} | {row['median_ms']:.1f} | {row[plan.metric]:.4f}"
         lines.append(f"| {row['file']} | {row['format']} | {measured} | {agreement} | {error} |")
     return "\n".join(lines)
 
 
-def _draw_examples(output):
-    """Test pictures beside truth and what the int8 file, the smallest one, answers."""
-    dataset = load_dataset(DATA, "test")
+def _draw_label_maps(plan, output):
+    """Test pictures beside truth and what the last file answers."""
+    dataset = load_dataset(plan.data, "test")
     samples = [dataset.read(index) for index in range(4)]
     images = np.stack([sample["images"] for sample in samples])
-    labels = load(output / "exports" / "model_int8.tflite").predict(images)["labels"]
+    labels = load(output / "exports" / plan.exports[-1]).predict(images)["labels"]
     truth = [sample["segmentation_masks"][..., 0] for sample in samples]
-    titles = ("picture", "truth", "int8 TFLite file")
+    titles = ("picture", "truth", plan.exports[-1])
     save_image(comparison(images, truth, labels, dataset.class_names, titles), output / "examples.png")
 
 
-def _report(results, output):
+def _draw_boxes(plan, output):
+    """Test pictures with the boxes of the truth, and beside each what the last file finds."""
+    dataset = load_dataset(plan.data, "test", "detection")
+    samples = [dataset.read(index) for index in range(4)]
+    answer = load(output / "exports" / plan.exports[-1]).predict(np.stack([sample["images"] for sample in samples]))
+    pictures = []
+    for index, sample in enumerate(samples):
+        truth, count = sample["bounding_boxes"], answer["num_detections"][index]
+        found = [answer[name][index][:count] for name in ("boxes", "labels", "scores")]
+        pictures.append(draw_boxes(sample["images"], truth["boxes"], truth["labels"], dataset.class_names))
+        pictures.append(draw_boxes(sample["images"], *found[:2], dataset.class_names, found[2]))
+    save_image(contact_sheet(pictures, ["truth", plan.exports[-1]] * len(samples)), output / "examples.png")
+
+
+DRAW = {"semantic": _draw_label_maps, "detection": _draw_boxes}
+
+
+def _report(plan, results, output):
     head, _, *rows = (line.strip("|").split("|") for line in format_table(results).splitlines())
     classes = list(results["rows"][0]["per_class"])
     return _PAGE.format(
@@ -158,6 +233,9 @@ def _report(results, output):
         speed=_embed(output / "speed.png"),
         epochs=results["epochs"],
         seed=results["seed"],
+        said=plan.said,
+        title=plan.title,
+        drawn=plan.exports[-1],
     )
 
 
@@ -178,13 +256,13 @@ _PAGE = """<!doctype html>
 table{{border-collapse:collapse;margin:1rem 0}}td,th{{padding:.3rem .8rem;border-bottom:1px solid #ddd;text-align:right}}
 td:first-child,th:first-child{{text-align:left}}img{{max-width:100%}}</style>
 <h1>From labelled pictures to a phone file</h1>
-<p>A small U-Net, trained for {epochs} epochs on drawn shapes (seed {seed}), exported to every format. Each file was run in its
+<p>{said}, trained for {epochs} epochs on drawn shapes (seed {seed}), exported to every format. Each file was run in its
 own runtime: TensorFlow, LiteRT, ONNX Runtime. Accuracy is measured on the file itself, on 150 pictures that the training has not
 seen.</p>
 {table}
-<h2>What the int8 file sees</h2><img src="{examples}" alt="pictures, truth and the answer of the int8 file">
+<h2>What {drawn} sees</h2><img src="{examples}" alt="pictures, truth and the answer of the file">
 <h2>Time for one picture</h2><img src="{speed}" alt="bars: milliseconds for each file">
-<h2>IoU of each class</h2>
+<h2>{title} of each class</h2>
 {classes}
 </html>
 """

@@ -22,24 +22,40 @@ def test_artifacts_are_timed_in_turn_and_written_down(small_unet, tmp_path):
     assert (tmp_path / "speed.png").stat().st_size > 1000
 
 
-def test_demo_of_a_task_without_models_says_so(tmp_path):
-    with pytest.raises(InputError, match="0 models for 'detection'"):
-        demo.demo(tmp_path, task="detection")
+def test_demo_of_an_unknown_task_says_so(tmp_path):
+    with pytest.raises(InputError, match="no demonstration of the task 'depth': it is one of semantic, detection"):
+        demo.demo(tmp_path, task="depth")
 
 
 def test_demo_makes_room_for_itself_alone(tmp_path):
-    for name, data in (("demo", demo.DATA), ("mine", "masks:mine")):
+    for name, data in (("demo", "shapes:64x64"), ("mine", "masks:mine")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "training.json").write_text(json.dumps({"data": data}))
-        demo._remove_earlier_training(tmp_path / name)
+        demo._remove_earlier_training(tmp_path / name, "shapes:64x64")
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 @pytest.mark.slow
 def test_demo_leaves_a_report(tmp_path, monkeypatch):
-    monkeypatch.setitem(demo.OPTIONS, "width_multiplier", 0.0625)
+    monkeypatch.setitem(demo.PLANS["semantic"].options, "width_multiplier", 0.0625)
     results = demo.demo(tmp_path, epochs=1)
     assert [row["format"] for row in results["rows"]] == [
         "keras", "savedmodel", "onnx", "tflite", "tflite float16", "tflite dynamic", "tflite int8",
     ]  # fmt: skip
+    assert "data:image/png;base64" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_demo_of_detection_leaves_a_report(tmp_path, monkeypatch):
+    monkeypatch.setitem(demo.PLANS["detection"].options, "width_multiplier", 0.125)
+    results = demo.demo(tmp_path, task="detection", epochs=1)
+    assert [row["format"] for row in results["rows"]] == [
+        "keras",
+        "savedmodel",
+        "onnx",
+        "tflite float16",
+        "tflite dynamic",
+        "tflite",
+    ]
+    assert all("AP50" in row for row in results["rows"])
     assert "data:image/png;base64" in (tmp_path / "report.html").read_text()

@@ -1,7 +1,8 @@
 """What a detector does to pictures first: normalise, resize, pad (torchvision's GeneralizedRCNNTransform)."""
 
+import math
+
 import keras
-import numpy as np
 from keras import ops
 
 from tfzoo.errors import InputError
@@ -30,6 +31,8 @@ class DetectionInput(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         if min_size is not None and not (min_size >= 1 and (max_size is None or max_size >= 1)):
             raise InputError(f"min_size is {min_size} and max_size {max_size}: they must be pixels, 1 or more.")
+        if min_size is None and max_size is not None:
+            raise InputError(f"max_size is {max_size} and there is no min_size, without which nothing is resized: give both.")
         self.min_size, self.max_size, self.divisor = min_size, max_size, divisor
         self.fixed_size = fixed_size and tuple(fixed_size)
         self.normalization = ImageNormalization(mean, std, dtype="float32", name="normalization")
@@ -60,17 +63,14 @@ class DetectionInput(keras.layers.Layer):
         if self.min_size is None:
             return tuple(given)
         if all(isinstance(side, int) for side in given):
-            return self._scaled(given, np.minimum, np.maximum, lambda x, dtype: np.asarray(x).astype(dtype), np.floor, int)
-        return self._scaled(given, ops.minimum, ops.maximum, ops.cast, ops.floor, lambda side: ops.cast(side, "int32"))
-
-    def _scaled(self, given, minimum, maximum, cast, floor, whole):
-        """torchvision's arithmetic: the factor in float32, as a multiple of a reciprocal, its product with a side in float64."""
-        one, sides = cast(1, "float32"), [cast(side, "float32") for side in given]
-        scale = one / minimum(*sides) * cast(self.min_size, "float32")
-        if self.max_size is not None:
-            scale = minimum(scale, one / maximum(*sides) * cast(self.max_size, "float32"))
-        scale = cast(scale, "float64")
-        return tuple(whole(floor(cast(side, "float64") * scale)) for side in given)
+            scale = self.min_size / min(given)
+            scale = scale if self.max_size is None else min(scale, self.max_size / max(given))
+            return tuple(math.floor(side * scale) for side in given)
+        # torchvision reckons in Python's floats: in float32 half of all sizes would come out a pixel smaller or larger
+        sides = [ops.cast(side, "float64") for side in given]
+        scale = self.min_size / ops.minimum(*sides)
+        scale = scale if self.max_size is None else ops.minimum(scale, self.max_size / ops.maximum(*sides))
+        return tuple(ops.cast(ops.floor(side * scale), "int32") for side in sides)
 
     def get_config(self):
         return {

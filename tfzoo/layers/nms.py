@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from tfzoo.layers.boxes import box_iou
+from tfzoo.layers.boxes import box_area, box_iou
 
 PADDING_LABEL = -1
 
@@ -68,9 +68,17 @@ def select(boxes, scores, labels, nms_thresh, detections, pictures=None):
 
 
 def class_offsets(boxes, labels):
-    """Boxes of different classes apart from each other, all scaled to about one, so that float32 keeps their overlaps exact."""
+    """Boxes of different classes apart from each other, all scaled to about one.
+
+    Classes lie on a grid of ten columns, not in a row: the smaller the offsets, the less float32 rounds the boxes, here by a
+    millionth of the picture's side for a hundred classes. Boxes without an area, as clipping leaves them, all become one box of
+    their class beside the others, so that one of them is left: TFLite's kernel would give such a box again and again.
+    """
     largest = ops.maximum(ops.max(ops.abs(boxes), axis=(1, 2), keepdims=True), 1e-6)
-    return boxes / largest + 3.0 * ops.cast(ops.expand_dims(labels, -1), "float32")
+    empty = ops.expand_dims(box_area(boxes) <= 0, -1)
+    aside = ops.convert_to_tensor([1.5, 1.5, 2.5, 2.5], "float32")
+    cell = ops.stack([labels % 10, labels // 10], axis=-1)
+    return ops.where(empty, aside, boxes / largest) + 3.0 * ops.cast(ops.concatenate([cell, cell], axis=-1), "float32")
 
 
 def _keep_on_tensorflow(boxes, scores, labels, nms_thresh, detections, pictures):
@@ -94,11 +102,9 @@ def _keep_on_tensorflow(boxes, scores, labels, nms_thresh, detections, pictures)
 def _keep(boxes, scores, labels, nms_thresh, detections, pictures):
     """The same from elementary operators: what a kept better candidate suppresses goes, until nothing changes any more."""
     scores, order = ops.top_k(scores, scores.shape[1])
-    boxes = ops.take_along_axis(boxes, ops.expand_dims(order, -1), axis=1)
-    labels = ops.take_along_axis(labels, order, axis=1)
-    alike = ops.expand_dims(labels, 1) == ops.expand_dims(labels, 2)
+    apart = ops.take_along_axis(class_offsets(boxes, labels), ops.expand_dims(order, -1), axis=1)
     better = ops.triu(ops.ones((scores.shape[1], scores.shape[1]), dtype="bool"), k=1)  # row before column
-    suppresses = ops.logical_and(ops.logical_and(box_iou(boxes, boxes) > nms_thresh, alike), better)
+    suppresses = ops.logical_and(box_iou(apart, apart) > nms_thresh, better)
     real = scores > 0
 
     def still_changing(keep, changed):

@@ -31,6 +31,7 @@ class ZooModel(keras.Model):
 
     task = None
     class_limits = (1, 10_000)
+    remembers_maxima = False  # whether a near-tie between two pixels, decided otherwise by another runtime, moves its answer
 
     def __init__(
         self,

@@ -1,8 +1,11 @@
 """What every one-shot detector is: a Keras model of raw heads, whose ``predict`` gives the deployed answer."""
 
+from numbers import Integral, Real
+
 import keras
 from keras import ops
 
+from tfzoo.errors import InputError
 from tfzoo.layers.boxes import real_boxes
 from tfzoo.layers.detection_input import DetectionInput
 from tfzoo.layers.nms import select
@@ -31,6 +34,9 @@ class Detector(ZooModel):
         detections_per_img: D.
         topk_candidates: how many candidates are looked at (see the architecture for: of each what).
         **options: the architecture's own, kept in the configuration.
+
+    Raises:
+        InputError: a threshold outside 0 to 1, or a count below 1; and what ``ZooModel`` raises.
     """
 
     task = "detection"
@@ -54,6 +60,7 @@ class Detector(ZooModel):
         name=None,
         **options,
     ):
+        check_selection(score_thresh, nms_thresh, detections_per_img, topk_candidates)
         super().__init__(
             num_classes,
             class_names,
@@ -162,6 +169,16 @@ class DeployedDetector(keras.Model):
         limits = self.network.nms_thresh, self.network.detections_per_img
         answer = select(boxes, scores, labels, *limits, pictures=ops.shape(images)[0])
         return answer | {"boxes": answer["boxes"] * per_box(given, resized)}
+
+
+def check_selection(score_thresh, nms_thresh, detections_per_img, topk_candidates):
+    """Raises an InputError unless both thresholds lie between 0 and 1, and both counts are whole numbers from 1."""
+    for name, value in (("score_thresh", score_thresh), ("nms_thresh", nms_thresh)):
+        if not (isinstance(value, Real) and 0 <= value <= 1):
+            raise InputError(f"{name} is {value!r}: it must be a number from 0 to 1.")
+    for name, value in (("detections_per_img", detections_per_img), ("topk_candidates", topk_candidates)):
+        if not (isinstance(value, Integral) and value >= 1):
+            raise InputError(f"{name} is {value!r}: it must be a whole number from 1.")
 
 
 def per_box(to, of):

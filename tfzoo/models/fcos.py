@@ -168,6 +168,6 @@ def assign(boxes, real, anchors, radius):
     smallest = ops.where(stride == STRIDES[0], 0.0, stride * 4)
     largest = ops.where(stride == STRIDES[-1], FAR, stride * 8)
     fits = (inside > 0) & (off_centre < radius * stride) & (extent > smallest) & (extent < largest) & ops.expand_dims(real, -1)
-    preference = ops.where(fits, FAR - ops.expand_dims(box_area(boxes), -1), 0.0)
+    preference = ops.where(fits, -ops.expand_dims(box_area(boxes), -1), -math.inf)
     best = ops.cast(ops.argmax(preference, axis=1), "int32")
     return ops.where(ops.any(fits, axis=1), best, BACKGROUND)

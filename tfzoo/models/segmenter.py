@@ -26,7 +26,6 @@ class Segmenter(ZooModel):
     task = "semantic"
     class_limits = (2, 255)  # label maps are uint8 and 255 means ignore
     aux_loss_weight = 0.5
-    remembers_maxima = False  # whether a near-tie between two pixels, decided otherwise by another runtime, moves its answer
 
     @classmethod
     def build_graph(cls, images, num_classes, image_mean, image_std, **options):

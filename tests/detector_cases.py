@@ -1,0 +1,24 @@
+"""The detectors that tests build: small forms of every name, and which of them `make test` asks."""
+
+import pytest
+
+import tfzoo
+
+# Small forms, quick to build and to overfit.
+CASES = {
+    "retinanet_resnet50_fpn": {"width_multiplier": 0.125},
+    "retinanet_resnet50_fpn_v2": {"width_multiplier": 0.125},
+    "retinanet_mobilenetv2_fpn": {"width_multiplier": 0.125},
+    "fcos_resnet50_fpn": {"width_multiplier": 0.125},
+}
+
+
+def small(name, classes=3, **options):
+    """A small form of the detector, with random weights."""
+    return tfzoo.create_model(name, num_classes=classes, **{**CASES[name], **options})
+
+
+def detectors(quick):
+    """Parametrizes a test by ``name``, over all detectors; those that are not in ``quick`` are slow tests."""
+    names = tfzoo.list_models("detection")
+    return pytest.mark.parametrize("name", [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in names])

@@ -1,0 +1,119 @@
+"""Exports of detectors: NMS inside, operators that every runtime has, and the same detections."""
+
+import keras
+import numpy as np
+import pytest
+from detector_cases import detectors, small
+
+from tfzoo.errors import ExportError, InputError
+from tfzoo.export import export, load, verify
+
+SIZE = (96, 128)
+
+
+def found(*detections, places=4):
+    """An answer for one picture, of (box, score, label)."""
+    answer = {
+        "boxes": np.zeros((1, places, 4), np.float32),
+        "scores": np.zeros((1, places), np.float32),
+        "labels": np.full((1, places), -1, np.int32),
+        "num_detections": np.array([len(detections)], np.int32),
+    }
+    for place, (box, score, label) in enumerate(detections):
+        answer["boxes"][0, place], answer["scores"][0, place], answer["labels"][0, place] = box, score, label
+    return answer
+
+
+HERE, THERE = (10, 10, 20, 30), (40, 5, 60, 25)
+
+
+@pytest.mark.parametrize(
+    ("answer", "agreement"),
+    [
+        (found((HERE, 0.9, 0), (THERE, 0.8, 1)), 1.0),
+        (found((THERE, 0.8, 1), (HERE, 0.9, 0)), 1.0),  # in another order
+        (found(((10.09, 10, 20, 30), 0.9009, 0), (THERE, 0.8, 1)), 1.0),
+        (found(((10.11, 10, 20, 30), 0.9, 0), (THERE, 0.8, 1)), 0.5),
+        (found((HERE, 0.902, 0), (THERE, 0.8, 1)), 0.5),
+        (found((HERE, 0.9, 1), (THERE, 0.8, 1)), 0.5),
+        (found((HERE, 0.9, 0)), 2 / 3),  # one of three detections on both sides has no equal
+        (found((HERE, 0.9, 0), (HERE, 0.9, 0), (THERE, 0.8, 1)), 0.8),  # the second one of a kind counts as wrong
+        (found(), 0.0),
+    ],
+)
+def test_detections_are_compared_as_detections(answer, agreement):
+    reference = found((HERE, 0.9, 0), (THERE, 0.8, 1))
+    assert verify.compare(answer, reference)["detections"]["agreement"] == pytest.approx(agreement)
+
+
+def test_files_that_find_something_else_are_refused():
+    reference = found((HERE, 0.9, 0), (THERE, 0.8, 1))
+    verify.check(verify.compare(reference, reference), None)
+    with pytest.raises(ExportError, match=r"agreement of detections is 0\.5, the limit is 0.99"):
+        verify.check(verify.compare(found((HERE, 0.9, 0), (THERE, 0.5, 1)), reference), None)
+    with pytest.raises(ExportError, match="output 'labels' is missing"):
+        verify.compare({name: value for name, value in reference.items() if name != "labels"}, reference)
+
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), dtype=np.uint8)
+SPREADS = {"cls_logits": 1.5, "bbox_reg": 0.3}  # of the numbers that the heads' last layers give
+
+
+def decided(name):
+    """A small model whose scores lie apart, so that it finds things: untrained it gives nearly the same score everywhere."""
+    keras.utils.set_random_seed(3)
+    model = small(name, detections_per_img=50)
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in model.layers:
+        if layer.name.startswith("head") and hasattr(layer, "kernel"):
+            spread = (2 / np.prod(layer.kernel.shape[:-1])) ** 0.5
+            layer.kernel.assign(keras.random.normal(layer.kernel.shape, stddev=spread, seed=1))
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.0  # the statistics of these pictures, as they are
+    model(PICTURES, training=True)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
+    heads = model.deployed(raw=True).predict(PICTURES, verbose=0)
+    for layer in model.layers:
+        kind = layer.name.rpartition(".")[-1]
+        if kind in SPREADS:
+            numbers = heads["cls_logits" if kind == "cls_logits" else "bbox_regression"]
+            layer.kernel.assign(layer.kernel * (SPREADS[kind] / numbers.std()))
+    return model
+
+
+@detectors({"retinanet_mobilenetv2_fpn"})
+def test_files_find_what_keras_finds(name, tmp_path):
+    model = decided(name)
+    expected = model.predict(PICTURES, verbose=0)
+    assert (expected["num_detections"] > 3).all()
+    for path in ("model.tflite", "model.onnx", "saved"):
+        report = export(model, tmp_path / path, image_size=SIZE, calibration=PICTURES)
+        assert report.label_agreement >= 0.99 and report.parity["detections"]["count"] > 0
+        runner = load(tmp_path / path)
+        batches = verify.run_in_batches(runner, PICTURES)
+        assert verify.compare(batches, expected)["detections"]["agreement"] >= 0.99
+        assert runner.sidecar.task == "detection" and set(runner.sidecar.outputs) == set(expected)
+
+
+def test_pictures_of_any_size(tmp_path):
+    model = decided("retinanet_mobilenetv2_fpn")
+    export(model, tmp_path / "saved", image_size="any", calibration=PICTURES)
+    picture = PICTURES[:1, :77, :91]
+    expected = model.predict(picture, verbose=0)
+    assert expected["num_detections"][0] > 3
+    assert verify.compare(load(tmp_path / "saved").predict(picture), expected)["detections"]["agreement"] >= 0.99
+
+
+def test_raw_heads(tmp_path):
+    model = small("retinanet_mobilenetv2_fpn")
+    report = export(model, tmp_path / "raw.onnx", image_size=SIZE, raw=True, calibration=PICTURES)
+    assert set(report.parity) == {"cls_logits", "bbox_regression"}
+    assert max(errors["relative_error"] for errors in report.parity.values()) < 1e-4
+
+
+def test_boxes_are_not_decoded_in_int8(tmp_path):
+    model = small("retinanet_mobilenetv2_fpn")
+    with pytest.raises(InputError, match="export with raw"):
+        export(model, tmp_path / "model.tflite", quantization="int8", image_size=SIZE)
