@@ -97,13 +97,14 @@ def test_files_find_what_keras_finds(name, tmp_path):
         assert runner.sidecar.task == "detection" and set(runner.sidecar.outputs) == set(expected)
 
 
-def test_pictures_of_any_size(tmp_path):
+@pytest.mark.parametrize("place", ["saved", pytest.param("model.onnx", marks=pytest.mark.slow)])
+def test_pictures_of_any_size(place, tmp_path):
     model = decided("retinanet_mobilenetv2_fpn")
-    export(model, tmp_path / "saved", image_size="any", calibration=PICTURES)
+    export(model, tmp_path / place, image_size="any", calibration=PICTURES)
     picture = PICTURES[:1, :77, :91]
     expected = model.predict(picture, verbose=0)
     assert expected["num_detections"][0] > 3
-    assert verify.compare(load(tmp_path / "saved").predict(picture), expected)["detections"]["agreement"] >= 0.99
+    assert verify.compare(load(tmp_path / place).predict(picture), expected)["detections"]["agreement"] >= 0.99
 
 
 def test_raw_heads(tmp_path):

@@ -101,6 +101,21 @@ def test_unknown_sizes_give_the_same_pixels(options):
         np.testing.assert_allclose(free(picture), layer(picture), rtol=1e-6, atol=1e-6)
 
 
+def test_onnx_gives_the_same_pixels_of_any_size():
+    """Its quotients of whole numbers are rounded towards 0, and its factor must be as exact as Python's."""
+    tf2onnx, onnxruntime = pytest.importorskip("tf2onnx"), pytest.importorskip("onnxruntime")
+    layer = DetectionInput(min_size=96, max_size=160)
+    signature = [tf.TensorSpec((None, None, None, 3), tf.float32, name="images")]
+    function = tf.function(lambda images: layer(images), input_signature=signature)
+    converted, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=17)
+    session = onnxruntime.InferenceSession(converted.SerializeToString(), providers=["CPUExecutionProvider"])
+    for size in ((375, 500), (427, 640), (96, 128), (50, 160)):
+        images = np.random.default_rng(0).uniform(0, 255, (1, *size, 3)).astype(np.float32)
+        (found,) = session.run(None, {session.get_inputs()[0].name: images})
+        # positions between pixels are reckoned in float32, some 5e-5 apart; the noise changes by 4 from pixel to pixel
+        np.testing.assert_allclose(found, layer(images), atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("options", "shape"),
     [({}, (None, None)), ({"min_size": 100, "max_size": 130}, (None, None)), ({"fixed_size": (30, 50), "divisor": 1}, (30, 50))],

@@ -55,7 +55,7 @@ class DetectionInput(keras.layers.Layer):
     def sizes(self, given):
         """(height, width) after resizing, and after padding, of pictures of that size: ints for ints, else scalar tensors."""
         resized = self._resized(given)
-        return resized, tuple(-(-side // self.divisor) * self.divisor for side in resized)
+        return resized, tuple(multiple_above(side, self.divisor) for side in resized)
 
     def _resized(self, given):
         if self.fixed_size:
@@ -82,3 +82,8 @@ class DetectionInput(keras.layers.Layer):
             "fixed_size": self.fixed_size,
             "divisor": self.divisor,
         }
+
+
+def multiple_above(side, divisor):
+    """The smallest multiple of ``divisor`` that is not below ``side``, an int or a tensor above 0."""
+    return (side + divisor - 1) // divisor * divisor  # not -(-side // divisor): ONNX rounds quotients towards 0

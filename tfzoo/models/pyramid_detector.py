@@ -5,6 +5,7 @@ from keras import ops
 from tfzoo.backbones import feature_pyramid
 from tfzoo.layers.boxes import clip_boxes
 from tfzoo.layers.detection_head import freeze_backbone
+from tfzoo.layers.detection_input import multiple_above
 from tfzoo.layers.fpn import feature_pyramid_network, level_sizes
 from tfzoo.layers.nms import top_candidates
 from tfzoo.models.detector import Detector
@@ -51,7 +52,7 @@ class PyramidDetector(Detector):
 
     def candidates(self, heads, anchors, image_size):
         """See ``Detector``; the best ``topk_candidates`` pairs of anchor and class on each level, before the threshold."""
-        padded = tuple(-(-side // self.divisor) * self.divisor for side in image_size)
+        padded = tuple(multiple_above(side, self.divisor) for side in image_size)
         sizes = level_sizes(padded, FINEST_STRIDE, BACKBONE_LEVELS, LEVELS)
         counts = [height * width * self.generator.per_cell for height, width in sizes]
         parts, first = [], 0
