@@ -1,6 +1,7 @@
 # Each target alone turns a fresh clone into a working environment (.venv) and does its job.
 PYTHON ?= python3
 VENV := .venv
+WORKERS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-all lint clean
@@ -9,10 +10,10 @@ demo: $(VENV)/installed
 	$(BIN)/tfzoo demo --output tfzoo-demo --overwrite
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS)
 
 test-all: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -10,6 +10,12 @@ CASES = {
     "retinanet_resnet50_fpn_v2": {"width_multiplier": 0.125},
     "retinanet_mobilenetv2_fpn": {"width_multiplier": 0.125},
     "fcos_resnet50_fpn": {"width_multiplier": 0.125},
+    "ssd300_vgg16": {"width_multiplier": 0.125, "batch_norm": True},
+    "ssd512_vgg16": {"width_multiplier": 0.125, "batch_norm": True},
+    "ssdlite320_mobilenet_v3_large": {"width_multiplier": 0.25},
+    "ssdlite320_mobilenetv2": {"width_multiplier": 0.25},
+    "yolov1_tiny": {"width_multiplier": 0.125, "grid": 3},
+    "yolov2_darknet19": {"width_multiplier": 0.125},
 }
 
 

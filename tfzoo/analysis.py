@@ -133,12 +133,20 @@ class _Walk:
         operation = getattr(operation, "_functional", None) or operation  # of a Sequential
         if isinstance(operation, keras.Function):
             return self.through(operation, args[0])
+        if getattr(operation, "fixed_size", None):
+            return self._stretched(operation, args[0])
         if isinstance(operation, keras.Layer) and operation._flatten_layers(include_self=False):
             return self._inside(operation, args, kwargs)
         maps = [leaf for leaf in tree.flatten((args, kwargs)) if isinstance(leaf, _Map)]
         specs, larger = (_output_specs(operation, args, kwargs, which) for which in ("spec", "larger"))
         self.multiply_adds += multiply_adds(operation, maps[0].spec.shape, tree.flatten(specs)[0].shape)
         return tree.map_structure(lambda spec, larger: self._arrive(operation, maps, spec, larger), specs, larger)
+
+    def _stretched(self, layer, map_):
+        """Of a network of one fixed size: what it sees is counted in pixels of that size."""
+        height, width = layer.fixed_size
+        specs = (keras.KerasTensor((1, factor * height, factor * width, 3), layer.compute_dtype) for factor in (1, 2))
+        return _Map(*specs, map_.view)
 
     def _arrive(self, operation, maps, spec, larger):
         view = see(operation, [map_.view for map_ in maps], spec.shape)

@@ -99,6 +99,7 @@ AUGMENTATIONS = (  # fields of the recipe: type, default, explanation
     ("translation", float, "0", "share of the side: shift by up to so much, either way; segmenters only"),
     ("elastic", float, "0", "pixels: standard deviation of U-Net's elastic deformation (there 10); segmenters only"),
     ("elastic_grid", int, "3", "points along each side at which the deformation is drawn (there 3)"),
+    ("crop", float, "1", "part of the picture: share of the sides of --image-size that training pictures are"),
     ("brightness", float, "0.15", "0 to 1"),
     ("contrast", float, "0.2", "0 to 1"),
     ("saturation", float, "0; detectors: 0.2", "0 to 1"),

@@ -50,7 +50,7 @@ def describe(name: str, image_size=IMAGE_SIZE, num_classes=NUM_CLASSES, **option
 
     Args:
         name: one of ``list_models()``.
-        image_size: (height, width).
+        image_size: (height, width); a network that stretches every picture to a size of its own is described at that one.
         **options: of ``create_model``.
 
     Raises:
@@ -61,9 +61,9 @@ def describe(name: str, image_size=IMAGE_SIZE, num_classes=NUM_CLASSES, **option
 
     def read():
         model = create_model(name, num_classes=num_classes, **options)
-        return model.count_params(), analyse(model, image_size)
+        return model.count_params(), model.fixed_size or image_size, analyse(model, image_size)
 
-    parameters, analysis = without_weights(read)
+    parameters, image_size, analysis = without_weights(read)
     return Facts(
         parameters=parameters,
         gflops=2 * analysis.multiply_adds / 1e9,
@@ -108,7 +108,7 @@ def proved_formats(proof: dict) -> list[str]:
 
 HEADER = ("name", "task", "params", "GFLOPs", "field", "stride", "weights", "published", "proved")
 LEGEND = """\
-GFLOPs: for a picture of {size}, {classes} classes; a multiply-add counts 2; pooling, resizing, element-wise operations 0.
+GFLOPs: for a picture of {size} (or the network's own fixed size), {classes} classes; a multiply-add counts 2; pooling, resizing, element-wise operations 0.
 field: theoretical receptive field in pixels; "whole" by global pooling. stride: of the coarsest feature map.
 proved: exports that were run in their own runtime and compared with Keras; all: {formats}.
 'tfzoo models NAME' tells more of one."""

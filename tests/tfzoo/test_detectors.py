@@ -13,7 +13,7 @@ import tfzoo
 from tfzoo.errors import InputError
 from tfzoo.metrics.coco import CocoEvaluator
 
-each = detectors({"retinanet_mobilenetv2_fpn"})
+each = detectors({"retinanet_mobilenetv2_fpn", "ssdlite320_mobilenetv2", "yolov1_tiny", "yolov2_darknet19"})
 
 
 def test_every_detector_has_a_small_form():

@@ -6,7 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfzoo.data import load_dataset
-from tfzoo.data.augmentation import FILL, Augmentation, scale_and_crop
+from tfzoo.data.augmentation import FILL, Augmentation, change_geometry, scale_and_crop
 from tfzoo.data.images import resize_image, resize_labels
 from tfzoo.errors import find_sentence
 
@@ -144,12 +144,13 @@ def nearest_colour(image):
         Augmentation(flip=None, **GEOMETRY),
         Augmentation(scale=(1, 1), flip="horizontal", **GEOMETRY),
         Augmentation(flip="horizontal_and_vertical", **GEOMETRY),
+        Augmentation(crop=0.6, **GEOMETRY),
         Augmentation(scale=(1, 1), flip=None, rotation=30, **GEOMETRY),
         Augmentation(scale=(1, 1), flip=None, translation=0.2, **GEOMETRY),
         Augmentation(scale=(1, 1), flip=None, elastic=4, **GEOMETRY),
         Augmentation(rotation=30, translation=0.1, elastic=3, **GEOMETRY),
     ],
-    ids=["scale and crop", "flip", "both", "rotation", "translation", "elastic", "all"],
+    ids=["scale and crop", "flip", "both", "part", "rotation", "translation", "elastic", "all"],
 )
 @pytest.mark.parametrize("size", [(72, 96), (60, 50)])
 def test_picture_and_label_move_together(painted, augmentation, size):
@@ -193,6 +194,20 @@ def test_an_enlarged_picture_fills_the_canvas():
         picture, label_map = scale_and_crop(image, labels, (40, 40), (2.0, 2.0), np.random.default_rng(seed))
         assert picture.shape == (40, 40, 3)
         assert (label_map != 255).all()
+
+
+def test_a_crop_has_its_share_of_the_wanted_size(painted):
+    augmentation = Augmentation(scale=(1, 1), crop=0.5, flip=None, **GEOMETRY)
+    images, labels = collect(load_dataset(painted, "train").batches(10, training=True, augmentation=augmentation))[0]
+    assert images.shape == (10, 36, 48, 3) and labels.shape == (10, 36, 48)
+
+
+def test_a_crop_keeps_the_scale():
+    ramp = np.repeat(np.arange(96, dtype=np.uint8)[None, :, None], 72, axis=0).repeat(3, axis=2) * 2
+    size, augmentation = Augmentation(scale=(1, 1), crop=0.5, flip=None, **GEOMETRY).at_size((72, 96))
+    picture, _ = change_geometry(ramp, ramp[..., 0], size, augmentation, np.random.default_rng(0))
+    assert picture.shape == (36, 48, 3)
+    np.testing.assert_array_equal(np.diff(picture[:, 1:-1, 0].astype(int), axis=1), 2)  # as steep as the whole picture
 
 
 def test_colour_changes_leave_labels_alone(painted):

@@ -25,6 +25,8 @@ class Augmentation:
     Attributes:
         scale: (low, high): factor on the stretch to the wanted size. Above 1 a random part is cut out, below 1 the picture
             lies somewhere on a larger canvas. (1, 1) turns it off.
+        crop: above 0 to 1: share of the sides of the wanted size. Training pictures are random parts so large of what they would
+            be otherwise: a step costs less, and the model learns the size at which it will be asked. 1 turns it off.
         flip: "horizontal", "vertical", "horizontal_and_vertical", or None.
         brightness, contrast: 0 to 1, as in Keras's RandomBrightness and RandomContrast. 0 turns them off.
         rotation: degrees, 0 to 180: the largest turn, either way, about the centre.
@@ -45,6 +47,7 @@ class Augmentation:
     """
 
     scale: tuple[float, float] = (0.75, 1.75)
+    crop: float = 1.0
     flip: str | None = "horizontal"
     brightness: float = 0.15
     contrast: float = 0.2
@@ -61,6 +64,8 @@ class Augmentation:
     def __post_init__(self):
         if not 0 < self.scale[0] <= self.scale[1] < math.inf:
             raise InputError(f"scale is {self.scale}: give the smaller factor first, both above 0.")
+        if not 0 < self.crop <= 1:
+            raise InputError(f"crop is {self.crop}: it must be a share above 0, up to 1 (off).")
         if self.flip is not None and self.flip not in FLIPS:
             raise InputError(f"flip is '{self.flip}': it must be one of {', '.join(FLIPS)}, or None.")
         for name in ("brightness", "contrast", "saturation", "hue", "translation", "mosaic"):
@@ -77,6 +82,14 @@ class Augmentation:
     def warps(self) -> bool:
         """Whether more than scaling and cutting happens to the geometry."""
         return bool(self.rotation or self.translation or self.elastic)
+
+    def at_size(self, size):
+        """(height, width) of training pictures for the wanted ``size``, and the augmentation that makes them, without a crop."""
+        if self.crop == 1:
+            return size, self
+        cropped = tuple(max(round(side * self.crop), 1) for side in size)
+        scale = tuple(factor / self.crop for factor in self.scale)
+        return cropped, dataclasses.replace(self, scale=scale, crop=1.0)
 
 
 def _check_range(name, value, largest, unit):

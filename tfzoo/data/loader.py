@@ -42,7 +42,7 @@ class Visits:
                 augmentation.
         """
         size = parse_size(image_size) or dataset.read(0)["images"].shape[:2]
-        augmentation = (augmentation or Augmentation()) if training else NO_AUGMENTATION
+        size, augmentation = ((augmentation or Augmentation()) if training else NO_AUGMENTATION).at_size(size)
         return cls(dataset, size, training, seed, make_targets(dataset, size, augmentation))
 
     def order(self, epoch: int) -> np.ndarray:

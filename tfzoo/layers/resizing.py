@@ -22,8 +22,8 @@ def resize(x, size, interpolation="bilinear"):
         for axis, length in zip((1, 2), size, strict=True):
             x = resize_axis(x, length, axis)
         return x
-    if keras.backend.backend() == "tensorflow":  # keras.ops compares the size with 0, which a tensor of a graph cannot do
-        import tensorflow as tf
+    if keras.backend.backend() == "tensorflow" and not isinstance(x, keras.KerasTensor):
+        import tensorflow as tf  # keras.ops compares the size with 0, which a tensor of a graph cannot do
 
         return tf.image.resize(x, size, method="bilinear")
     return ops.image.resize(x, size, interpolation="bilinear")

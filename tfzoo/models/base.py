@@ -9,6 +9,7 @@ from tfzoo.errors import InputError
 from tfzoo.layers.normalization import IMAGENET_MEAN, IMAGENET_STD
 
 MIN_SIZE = 32
+BATCH_SIZE = 32  # of Keras's ``predict``, unless another one is asked for
 
 
 class ZooModel(keras.Model):
@@ -31,6 +32,7 @@ class ZooModel(keras.Model):
 
     task = None
     class_limits = (1, 10_000)
+    fixed_size = None  # (height, width), of a network that stretches every picture to it
     remembers_maxima = False  # whether a near-tie between two pixels, decided otherwise by another runtime, moves its answer
 
     def __init__(
@@ -103,7 +105,13 @@ class ZooModel(keras.Model):
         """
         if hasattr(x, "shape"):
             check_images(x.shape)
+            if len(x) <= (batch_size or BATCH_SIZE) and steps is None and not callbacks:
+                return self._predict_one_batch(x)
         return self.deployed().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
+
+    def _predict_one_batch(self, x):
+        """The same answer without the loop over batches, which takes longer to set up than a small network takes to run."""
+        return keras.tree.map_structure(keras.ops.convert_to_numpy, self.deployed().predict_on_batch(x))
 
     def get_config(self):
         return {

@@ -20,7 +20,8 @@ class Recipe:
     Attributes:
         epochs: passes over the training split.
         batch_size: pictures in a batch.
-        image_size: (height, width) of training pictures, or None for the first picture's own.
+        image_size: (height, width) that the model is to work at: of training pictures (but for ``crop``) and of those of the
+            validation split; None for the first picture's own.
         learning_rate: the highest one: reached after the warm-up, then falling to 0 along a cosine.
         warmup: share of the steps in which the learning rate rises from 0.
         weight_decay: AdamW's decoupled decay, on kernels only (not on biases and normalisation).
@@ -29,7 +30,7 @@ class Recipe:
             losses of their own and look at neither this nor the class weights.
         class_weights: "none", "median" (median frequency balancing) or "inverse" (inverse frequency).
         class_weight_cap: largest class weight.
-        scale, flip, rotation, translation, elastic, elastic_grid, brightness, contrast, saturation, hue, zoom_out, iou_crop,
+        scale, crop, flip, rotation, translation, elastic, elastic_grid, brightness, contrast, saturation, hue, zoom_out, iou_crop,
             mosaic: what may happen to the pictures, see ``Augmentation``.
         precision: Keras dtype policy: "float32", "mixed_bfloat16", "mixed_float16".
         picture_epochs: every so many epochs a picture of validation answers is written; 0: never.
@@ -47,6 +48,7 @@ class Recipe:
     class_weights: str = "none"
     class_weight_cap: float = 5.0
     scale: tuple[float, float] = (0.75, 1.75)
+    crop: float = 1.0
     flip: str | None = "horizontal"
     rotation: float = 0.0
     translation: float = 0.0

@@ -1,0 +1,48 @@
+"""torchvision's RetinaNet of a checkpoint. Arguments as for ``tfzoo_detector.py``; setup: a module to import first, or None."""
+
+import importlib
+
+import numpy as np
+from loop import arguments, serve
+
+given = arguments()
+if given["setup"]:
+    importlib.import_module(given["setup"])
+
+import torch  # noqa: E402
+from torchvision.models import resnet50  # noqa: E402
+from torchvision.models.detection import RetinaNet  # noqa: E402
+from torchvision.models.detection._utils import overwrite_eps  # noqa: E402
+from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor  # noqa: E402
+from torchvision.ops import FrozenBatchNorm2d  # noqa: E402
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7  # noqa: E402
+
+torch.set_num_threads(given["threads"])
+body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d)  # as where it starts from trained weights
+backbone = _resnet_fpn_extractor(body, 5, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256))
+model = RetinaNet(backbone, 91, min_size=given["size"], max_size=given["size"])
+overwrite_eps(model, 0.0)
+model.load_state_dict(torch.load(given["checkpoint"]))
+
+picture = torch.from_numpy(np.load(given["picture"])).permute(2, 0, 1).float() / 255
+boxes = torch.tensor([[40.0, 60, 220, 300], [100, 80, 380, 180], [120, 200, 360, 480]])
+targets = [{"boxes": boxes, "labels": torch.tensor([3, 17, 90])}] * given["batch_size"]
+optimizer = torch.optim.SGD(model.parameters(), lr=0.0)  # all the work, and nothing learned: steps stay alike
+
+
+def predict():
+    model.eval()
+    with torch.inference_mode():
+        return model([picture])[0]
+
+
+def training_step():
+    model.train()
+    optimizer.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=given["precision"] == "mixed_bfloat16"):
+        loss = sum(model([picture] * given["batch_size"], targets).values())
+    loss.backward()
+    optimizer.step()
+
+
+serve({"predict": predict, "training step": training_step}, detections=len(predict()["scores"]))

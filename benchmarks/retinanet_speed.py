@@ -1,0 +1,80 @@
+"""``python -m tfzoo.benchmarks.retinanet_speed``: our RetinaNet-50 against torchvision's and KerasHub's, on this processor.
+
+The same checkpoint and picture for torchvision, so equal numbers of candidates; KerasHub reads no such file and has random weights
+of the same shapes. "predict" is what a user calls, "graph" the same without Keras's loop around it, "heads" the network alone; the
+training step has a batch, frozen norms, every stage learning, and a learning rate of 0. Prints a table (Markdown).
+"""
+
+import argparse
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+
+from tfzoo.benchmarks.contest import Contestant, format_table, measure
+from tfzoo.data import load_dataset
+from tfzoo.data.images import read_image, resize_image
+
+NAME = "retinanet_resnet50_fpn"
+CASES = ("predict", "graph", "heads", "training step")
+
+
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help=f"a .pth file of {NAME}, published or seeded")
+    parser.add_argument("--picture", help="default: one of the shapes")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, default=2, help="of a training step (default: 2)")
+    parser.add_argument("--precision", default="float32", help="of a training step, such as mixed_bfloat16")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
+    parser.add_argument("--torchvision-python", help="interpreter with torch and torchvision")
+    parser.add_argument("--torchvision-setup", help="a Python file that is run before torchvision is imported")
+    parser.add_argument("--keras-hub", help="folder with the keras_hub package, beside what this Python has")
+    args = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        contestants = start(args, _store_picture(args, folder))
+        for contestant in contestants:
+            print(f"{contestant.name}: {contestant.facts['detections']} detections")
+        times = measure(contestants, args.cases, args.rounds)
+        for contestant in contestants:
+            contestant.close()
+    print(f"\n{args.size} px, {args.threads} threads, training in {args.precision} at batch {args.batch_size}\n")
+    print(format_table(times, ours="tfzoo"))
+
+
+def _store_picture(args, folder):
+    picture = read_image(args.picture) if args.picture else load_dataset("shapes", "test").read(0)["images"]
+    path = pathlib.Path(folder) / "picture.npy"
+    np.save(path, resize_image(picture, (args.size, args.size)))
+    return path
+
+
+def start(args, picture) -> list[Contestant]:
+    """Starts those whose place is told."""
+    setup = args.torchvision_setup and pathlib.Path(args.torchvision_setup).resolve()
+    given = {
+        "name": NAME,
+        "checkpoint": str(pathlib.Path(args.checkpoint).resolve()),
+        "picture": str(picture),
+        "size": args.size,
+        "batch_size": args.batch_size,
+        "precision": args.precision,
+        "threads": args.threads,
+        "setup": setup and setup.stem,
+    }
+    found = [Contestant("tfzoo", sys.executable, "tfzoo_detector.py", given, args.threads)]
+    if args.torchvision_python:
+        path = [setup.parent] if setup else []
+        program = "torchvision_retinanet.py"
+        found.append(Contestant("torchvision", args.torchvision_python, program, given, args.threads, path))
+    if args.keras_hub:
+        path = [pathlib.Path(args.keras_hub).resolve()]
+        found.append(Contestant("KerasHub", sys.executable, "keras_hub_retinanet.py", given, args.threads, path))
+    return found
+
+
+if __name__ == "__main__":
+    main()
