@@ -130,6 +130,7 @@ def test_trains_in_mixed_precision(name, pictures):
         ({"class_names": ["disc"]}, "num_classes is 3, but there are 1 class names"),
         ({"widht_multiplier": 2}, "has no option 'widht_multiplier'.*'width_multiplier'"),
         ({"box_loss": "l3"}, "box_loss is 'l3': it must be one of l1, giou"),
+        ({"negatives_per_positive": 0}, "negatives_per_positive is 0: it must be a number above 0, or None"),
         ({"trainable_backbone_layers": 6}, "has no option|must be 0 to 5"),
     ],
 )
@@ -154,6 +155,14 @@ def test_boxes_come_in_pixels_of_the_picture(pictures):
     plain, larger = model.predict(picture, verbose=0), model.predict(twice, verbose=0)
     assert plain["num_detections"][0] == 5
     np.testing.assert_allclose(larger["boxes"], 2 * plain["boxes"], atol=0.05)
+
+
+def test_one_batch_and_several_answer_alike(pictures):
+    model = small("retinanet_mobilenetv2_fpn", score_thresh=0.001)
+    whole, parts = model.predict(pictures[0], verbose=0), model.predict(pictures[0], batch_size=1, verbose=0)
+    assert {key: type(value) for key, value in whole.items()} == {key: type(value) for key, value in parts.items()}
+    for key, value in whole.items():
+        np.testing.assert_allclose(parts[key], value, atol=1e-3)
 
 
 @detectors(set())

@@ -16,6 +16,7 @@ from tfzoo.layers.boxes import generalized_iou
 from tfzoo.layers.detection_head import over_levels, small_convolution, tower
 from tfzoo.layers.matcher import BACKGROUND, IGNORED, match, matched_boxes, matched_labels
 from tfzoo.losses.focal import dense_focal_loss
+from tfzoo.losses.hard_negatives import hard_negatives
 from tfzoo.models.base import check_options
 from tfzoo.models.pyramid_detector import PRIOR, PyramidDetector, pyramid
 
@@ -38,6 +39,8 @@ class RetinaNet(PyramidDetector):
         frozen_norms: a ResNet's norms stay as they are, as torchvision has them where it starts from trained weights.
         trainable_backbone_layers: how many of a ResNet's five stages learn, from the last one on.
         focal_alpha, focal_gamma: of the loss, see ``losses.focal``.
+        negatives_per_positive: only the hardest background anchors count, so many for each that has an object; with a gamma of 0
+            this is what the focal loss was compared with as OHEM 1:3 (Lin 2017, table 1d). None: all count.
         topk_candidates: pairs of anchor and class on each level that are looked at.
     """
 
@@ -57,9 +60,12 @@ class RetinaNet(PyramidDetector):
         trainable_backbone_layers=5,
         focal_alpha=0.25,
         focal_gamma=2.0,
+        negatives_per_positive=None,
         **kwargs,
     ):
         check_options(width_multiplier)
+        if negatives_per_positive is not None and not negatives_per_positive > 0:
+            raise InputError(f"negatives_per_positive is {negatives_per_positive!r}: it must be a number above 0, or None.")
         for name, value, known in (
             ("backbone", backbone, BACKBONES),
             ("p6_from", p6_from, ("p5", "c5")),
@@ -79,6 +85,7 @@ class RetinaNet(PyramidDetector):
             trainable_backbone_layers=trainable_backbone_layers,
             focal_alpha=focal_alpha,
             focal_gamma=focal_gamma,
+            negatives_per_positive=negatives_per_positive,
             **kwargs,
         )
 
@@ -113,7 +120,8 @@ class RetinaNet(PyramidDetector):
         count = ops.sum(foreground, axis=1)
         targets = ops.where(matched == BACKGROUND, -1, matched_labels(labels, matched))
         focal = {"alpha": self.options["focal_alpha"], "gamma": self.options["focal_gamma"]}
-        classification = dense_focal_loss(heads["cls_logits"], targets, matched != IGNORED, **focal)
+        counted = self._counted(heads["cls_logits"], matched)
+        classification = dense_focal_loss(heads["cls_logits"], targets, counted, **focal)
         wanted = ops.where(ops.expand_dims(matched >= 0, -1), matched_boxes(boxes, matched), anchors)
         box = ops.sum(self._box_errors(heads["bbox_regression"], wanted, anchors) * foreground, axis=1)
         share = 1 / ops.maximum(count, 1.0)
@@ -122,6 +130,14 @@ class RetinaNet(PyramidDetector):
             "box": ops.mean(box * share),
             "foreground": ops.mean(count),
         }
+
+    def _counted(self, logits, matched):
+        """Which anchors the classification loss counts, bool [B, A]."""
+        counted, ratio = matched != IGNORED, self.options["negatives_per_positive"]
+        if ratio is None:
+            return counted
+        entropy = ops.sum(ops.softplus(logits), axis=-1)  # of each anchor, taken as background
+        return ops.logical_or(matched >= 0, hard_negatives(entropy, matched >= 0, ratio, counted))
 
     def _box_errors(self, deltas, wanted, anchors):
         """[B, A], of every anchor; where it stands for no box, ``wanted`` is the anchor itself."""
