@@ -32,11 +32,12 @@ def evaluate(
     worst=0,
     segments=None,
     max_detections=None,
+    weights=None,
 ) -> dict:
     """Measures an artifact on a data set, as its task asks for.
 
     Args:
-        artifact: path of a .keras, .tflite or .onnx file or of a SavedModel's folder, or a ``Runner``. Its classes are matched
+        artifact: what ``export.load`` takes, or a ``Runner``. Its classes are matched
             with the data set's by name (see ``matching``).
         data: data set spec; split: which part of it.
         image_size: N or (height, width): pictures are resized to it. A segmenter is then compared with label maps resized to it
@@ -52,6 +53,7 @@ def evaluate(
             foreground-restricted Rand error of each picture and the share of its pixels that are wrongly inside or outside (see
             ``metrics.segments``).
         max_detections: detectors: so many of each class in a picture count to COCO's numbers; None: 100.
+        weights: of an artifact that is a model's name.
 
     Returns:
         a dict: what was measured (artifact, format, task, data, split, pictures, measured_at, tile, overlap, seconds), unmatched
@@ -69,7 +71,7 @@ def evaluate(
     """
     if worst and output is None:
         raise InputError(f"The {worst} worst pictures need a folder to be drawn into: give --output DIR too.")
-    runner = artifact if hasattr(artifact, "predict") else load(artifact, threads, None if tile else image_size)
+    runner = artifact if hasattr(artifact, "predict") else load(artifact, threads, None if tile else image_size, weights)
     runner = with_tiles(runner, tile, overlap)
     runner.require_answer()
     dataset = load_dataset(data, split, runner.task)

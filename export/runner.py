@@ -11,22 +11,26 @@ from tfzoo.data.images import parse_size, resize_image, resize_labels, resize_sc
 from tfzoo.errors import InputError, MissingInputError
 from tfzoo.export import sidecar as sidecars
 from tfzoo.models.base import check_images
+from tfzoo.zoo import MODELS
 
 
-def load(path, threads: int | None = None, image_size=None) -> "Runner":
+def load(path, threads: int | None = None, image_size=None, weights=None) -> "Runner":
     """Opens an artifact.
 
     Args:
-        path: a ``.keras``, ``.tflite`` or ``.onnx`` file, or the folder of a SavedModel.
+        path: a ``.keras``, ``.tflite`` or ``.onnx`` file, the folder of a SavedModel, or a model's name in the zoo.
         threads: of the runtime; None: as many as there are cores.
         image_size: N or (height, width) to run pictures at, for an artifact that takes any size. None: the size that it was
             trained or exported at, else each picture's own.
+        weights: with a model's name: as ``create_model`` takes them.
 
     Raises:
         MissingInputError: the artifact or its sidecar is not there.
         InputError: it is damaged, no artifact of this zoo, or does not take pictures of that size.
     """
-    runner = _find_class(pathlib.Path(path))(pathlib.Path(path), threads)
+    path = pathlib.Path(path)
+    named = str(path) in MODELS or weights is not None
+    runner = KerasRunner(path, threads, weights) if named else _find_class(path)(path, threads)
     if image_size is not None:
         runner.set_image_size(parse_size(image_size))
     return runner
@@ -169,14 +173,18 @@ MAP_BACK = {"semantic": _resize_maps, "detection": _scale_boxes}  # the answer f
 
 
 class KerasRunner(Runner):
-    """A ``.keras`` file; any batch and size, at first the size that it was trained at."""
+    """A ``.keras`` file, or a model of the zoo by name; any batch and size, at first the size that it was trained at."""
 
     format = "keras"
 
-    def _read_sidecar(self):
-        from tfzoo.weights import load_model
+    def __init__(self, path, threads, weights=None):
+        self._weights = weights
+        super().__init__(path, threads)
 
-        self.model = load_model(self.path)
+    def _read_sidecar(self):
+        from tfzoo.weights import open_model
+
+        self.model = open_model(self.path, self._weights)
         return sidecars.Sidecar(self.model.name, self.model.task, self.model.class_names, self.model.image_size, None)
 
     def _open(self):

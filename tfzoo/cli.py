@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 
-from tfzoo.errors import ExportError, InputError, find_sentence
+from tfzoo.errors import ExportError, find_sentence
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -148,6 +148,7 @@ def run_evaluate(args):
         worst=args.worst,
         segments=args.segments,
         max_detections=args.max_detections,
+        weights=args.weights,
     )
     print(format_table(result))
     if args.json:
@@ -164,7 +165,7 @@ def run_predict(args):
     from tfzoo.export.tiling import with_tiles
     from tfzoo.files import claim_folder
 
-    runner = load(args.artifact, args.threads, None if args.tile else args.image_size)
+    runner = load(args.artifact, args.threads, None if args.tile else args.image_size, args.weights)
     runner = with_tiles(runner, args.tile, args.overlap, args.image_size, verbose=sys.stdout.isatty())
     results = predict_files(runner, args.image, claim_folder(args.output, args.overwrite), min_score=args.min_score)
     for result in results:
@@ -174,30 +175,17 @@ def run_predict(args):
 def run_export(args):
     from tfzoo.export import export
     from tfzoo.files import claim_file
+    from tfzoo.weights import open_model
 
     for place in (args.output, f"{args.output}.json", args.json):  # the second one is the file's sidecar
         if place:
             claim_file(place, args.overwrite)
-    model = _open_model(args)
+    model = open_model(args.artifact, args.weights)
     print(f"Exporting; then {args.output} is run in its own runtime and compared with Keras.")
     report = export(model, args.output, args.format, args.quantize, args.calibration, args.image_size, args.batch_size, args.raw)
     print(report)
     if args.json:
         report.save(args.json)
-
-
-def _open_model(args):
-    from tfzoo.factory import create_model
-    from tfzoo.weights import load_model
-    from tfzoo.zoo import MODELS, find_entry
-
-    if args.artifact in MODELS:
-        if args.weights is None:
-            raise InputError(f"'{args.artifact}' is a model name: say with --weights which weights it is exported with.")
-        return create_model(args.artifact, weights=args.weights)
-    if args.weights is not None:
-        find_entry(args.artifact)
-    return load_model(args.artifact)
 
 
 def run_serve_export(args):
@@ -303,7 +291,9 @@ def _add_train(commands):
     parser.add_argument("--epochs", type=_count, default=left_out, help="default: 50, or what the resumed training began with")
     parser.add_argument("--batch-size", type=_count, default=left_out, help="default: 8")
     _add_image_size(parser)
-    parser.add_argument("--weights", help="imagenet (backbone), or a .keras or .weights.h5 file")
+    parser.add_argument(
+        "--weights", help="imagenet, voc, coco, what ships with the package ('tfzoo models MODEL' lists them), or a file"
+    )
     parser.add_argument(
         "--option", type=_option, action="append", default=[], metavar="KEY=VALUE", help="an option of the model; repeatable"
     )
@@ -476,7 +466,9 @@ def _add_benchmark(commands):
 
 
 def _add_artifact(parser):
-    parser.add_argument("artifact", metavar="ARTIFACT", help=".keras, .tflite or .onnx file, or the folder of a SavedModel")
+    kinds = ".keras, .tflite or .onnx file, the folder of a SavedModel, or a model name with --weights"
+    parser.add_argument("artifact", metavar="ARTIFACT", help=kinds)
+    parser.add_argument("--weights", help="with a model name: which weights")
 
 
 def _add_data(parser):

@@ -108,8 +108,8 @@ def proved_formats(proof: dict) -> list[str]:
 
 HEADER = ("name", "task", "params", "GFLOPs", "field", "stride", "weights", "published", "proved")
 LEGEND = """\
-GFLOPs: for a picture of {size}, or of a network's own fixed size, and {classes} classes; a multiply-add counts 2; pooling,
-        resizing and element-wise operations 0.
+GFLOPs: for a picture of {size}, or of a network's own fixed size, and {classes} classes; a multiply-add counts 2;
+        pooling, resizing and element-wise operations 0.
 field: theoretical receptive field in pixels; "whole" by global pooling. stride: of the coarsest feature map.
 proved: exports that were run in their own runtime and compared with Keras; all: {formats}.
 'tfzoo models NAME' tells more of one."""

@@ -97,7 +97,8 @@ def test_files_find_what_keras_finds(name, tmp_path):
         assert runner.sidecar.task == "detection" and set(runner.sidecar.outputs) == set(expected)
 
 
-@pytest.mark.parametrize("place", ["saved", pytest.param("model.onnx", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["saved", "model.onnx"])
 def test_pictures_of_any_size(place, tmp_path):
     model = decided("retinanet_mobilenetv2_fpn")
     export(model, tmp_path / place, image_size="any", calibration=PICTURES)

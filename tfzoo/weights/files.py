@@ -33,6 +33,24 @@ def load_model(path):
     return model
 
 
+def open_model(artifact, weights=None):
+    """Opens a ``.keras`` file, or makes the model of this name in the zoo with these weights, classes and all.
+
+    Raises:
+        InputError: a name without weights, weights that do not tell the classes, or a path with weights.
+    """
+    from tfzoo.factory import create_model
+    from tfzoo.zoo import MODELS, find_entry
+
+    if str(artifact) in MODELS:
+        if weights is None:
+            raise InputError(f"'{artifact}' is a model name: say with --weights which weights it is to have.")
+        return create_model(str(artifact), weights=weights)
+    if weights is not None:
+        find_entry(str(artifact))
+    return load_model(artifact)
+
+
 def register_all():
     """Imports every class that a ``.keras`` file may name, so that Keras finds it."""
     from tfzoo import losses, metrics  # noqa: F401  (registers its classes)
@@ -49,8 +67,10 @@ def open_weights(weights, name, entry) -> Source:
         InputError: the weights are unknown, of another architecture, or not what was published.
         MissingInputError: the file is not there, or cannot be downloaded.
     """
-    from tfzoo.weights import imagenet, torchvision
+    from tfzoo.weights import imagenet, shipped, torchvision
 
+    if shipped.is_shipped(name, weights):
+        return shipped.Shipped(name, weights)
     if weights == "imagenet" and weights in entry.weights:
         return imagenet.open_backbone(name, entry)
     if weights in entry.weights:
