@@ -108,18 +108,31 @@ AUGMENTATIONS = (  # fields of the recipe: type, default, explanation
     ("mosaic", float, "0", "share of pictures that are put together from four; detectors only"),
 )
 RECIPE = (  # arguments of its names that a recipe takes, where they are given
-    "epochs", "batch_size", "image_size", "learning_rate", "loss", "class_weights", "precision", "scale", "flip",
+    "epochs", "batch_size", "image_size", "several_sizes", "learning_rate", "loss", "class_weights", "precision", "scale", "flip",
     *(name for name, *_ in AUGMENTATIONS), "iou_crop", "picture_epochs", "seed",
 )  # fmt: skip
 
 
-def run_train(args):
+def _sizes(texts):
     from tfzoo.data.images import parse_size
+
+    return tuple(parse_size(text) for text in texts)
+
+
+READ = {  # what the command line's values become in the recipe
+    "image_size": lambda text: _sizes([text])[0],
+    "several_sizes": _sizes,
+    "scale": tuple,
+    "flip": lambda flip: None if flip == "none" else flip,
+}
+
+
+def run_train(args):
     from tfzoo.training import Recipe, train
     from tfzoo.zoo import find_entry
 
     given = {name: getattr(args, name) for name in RECIPE if hasattr(args, name)}
-    for name, read in (("image_size", parse_size), ("scale", tuple), ("flip", lambda flip: None if flip == "none" else flip)):
+    for name, read in READ.items():
         if name in given:
             given[name] = read(given[name])
     recipe = Recipe.for_task(find_entry(args.model).task, **given)
@@ -197,12 +210,16 @@ def run_serve_export(args):
 
 def run_data_inspect(args):
     from tfzoo.data import load_dataset
+    from tfzoo.data.box_clusters import anchor_sizes
     from tfzoo.data.inspection import format_table, inspect
     from tfzoo.files import claim_folder
 
     folder = claim_folder(args.output, args.overwrite) if args.output else None
-    result = inspect(load_dataset(args.data, args.split, args.task), folder)
-    print(format_table(result))
+    dataset = load_dataset(args.data, args.split, args.task)
+    print(format_table(inspect(dataset, folder)))
+    if args.anchors:
+        sizes = ", ".join(f"({width:.0f}, {height:.0f})" for width, height in anchor_sizes(dataset, args.anchors, args.image_size))
+        print(f"\nAnchors that fit the boxes, for yolov2_darknet19: --option 'anchor_sizes=[{sizes}]'")
     if folder:
         print(f"\n{args.output}/contact.png shows pictures with their labels.")
 
@@ -444,6 +461,8 @@ def _add_data_commands(commands):
     parser.add_argument("--split", default="train")
     parser.add_argument("--task", help="semantic, detection, instance or keypoint (default: the first that the data set has)")
     parser.add_argument("--output", metavar="DIR", help="folder for inspection.json, table.md and contact.png")
+    parser.add_argument("--anchors", type=_count, metavar="N", help="also find N sizes of anchors that fit the boxes")
+    _add_image_size(parser, ", for --anchors")
     _add_overwrite(parser)
 
 

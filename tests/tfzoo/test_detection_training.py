@@ -14,6 +14,7 @@ import tfzoo
 from tfzoo.data import load_dataset, shapes
 from tfzoo.data.augmentation import Augmentation
 from tfzoo.data.boxes import scale_boxes
+from tfzoo.errors import InputError
 from tfzoo.training import Recipe, train
 from tfzoo.training.callbacks import CocoEvaluation
 from tfzoo.zoo import MODELS
@@ -187,3 +188,21 @@ def test_the_first_pictures_are_drawn_with_truth_and_prediction(few, tmp_path):
     pictures.set_model(types.SimpleNamespace(predict=lambda images, verbose: Knows(dataset).predict(images, 8, verbose)))
     pictures.write(3)
     assert Image.open(tmp_path / "epoch_003.png").size[0] == 2 * 400 + 3 * 8
+
+
+# === Several sizes ===
+
+
+def test_sizes_may_change_while_it_trains(few, tmp_path):
+    recipe = Recipe.for_task("detection", epochs=1, image_size=(64, 64), several_sizes=((64, 64), (96, 64)), **RECIPE)
+    train("yolov2_darknet19", DATA, tmp_path / "run", recipe, options={"width_multiplier": 0.03125})
+    (row,) = csv.DictReader((tmp_path / "run" / "log.csv").open())
+    assert (
+        np.isfinite(float(row["loss"])) and json.loads((tmp_path / "run" / "training.json").read_text())["recipe"]["several_sizes"]
+    )
+
+
+def test_segmenters_train_at_one_size(tmp_path):
+    with pytest.raises(InputError, match=r"several_sizes is .* for pictures with boxes"):
+        train("unet", "shapes:64x64", tmp_path / "run", Recipe(several_sizes=((64, 64),)), options={"width_multiplier": 0.0625})
+    assert not (tmp_path / "run").exists()

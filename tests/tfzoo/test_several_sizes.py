@@ -26,6 +26,7 @@ def test_boxes_follow_their_pictures():
 
 def test_a_size_lasts_for_some_batches_and_each_pass_has_others():
     data = at_several_sizes(batches(48), [32, 64, 96, 128], every=4, seed=3)
+    assert len(data) == 24
     passes = [[images.shape[1] for images, _ in data] for _ in range(2)]
     for sizes in passes:
         assert len(sizes) == 24 and all(len(set(sizes[i : i + 4])) == 1 for i in range(0, 24, 4)) and len(set(sizes)) > 1

@@ -33,7 +33,8 @@ def at_several_sizes(batches: tf.data.Dataset, sizes=SIZES, every=10, seed=0) ->
         return tf.data.Dataset.from_tensors(size).repeat(every)
 
     drawn = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).flat_map(draw)
-    return tf.data.Dataset.zip(batches, drawn).map(_stretch, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    stretched = tf.data.Dataset.zip(batches, drawn).map(_stretch, num_parallel_calls=tf.data.AUTOTUNE)
+    return stretched.apply(tf.data.experimental.assert_cardinality(batches.cardinality())).prefetch(tf.data.AUTOTUNE)
 
 
 def _stretch(batch, size):

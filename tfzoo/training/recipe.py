@@ -22,6 +22,8 @@ class Recipe:
         batch_size: pictures in a batch.
         image_size: (height, width) that the model is to work at: of training pictures (but for ``crop``) and of those of the
             validation split; None for the first picture's own.
+        several_sizes: with boxes only: (height, width) each; every ten batches are stretched to another one of them (see
+            ``data.several_sizes``). Empty: all have the one size.
         learning_rate: the highest one: reached after the warm-up, then falling to 0 along a cosine.
         warmup: share of the steps in which the learning rate rises from 0.
         weight_decay: AdamW's decoupled decay, on kernels only (not on biases and normalisation).
@@ -40,6 +42,7 @@ class Recipe:
     epochs: int = 50
     batch_size: int = 8
     image_size: tuple[int, int] | None = None
+    several_sizes: tuple[tuple[int, int], ...] = ()
     learning_rate: float = 2e-3
     warmup: float = 0.05
     weight_decay: float = 0.01

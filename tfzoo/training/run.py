@@ -70,6 +70,7 @@ def train(
     batches = _feed(training_data)(
         recipe.batch_size, size, training=True, seed=recipe.seed, first_epoch=state["epochs"], augmentation=recipe.augmentation()
     )
+    batches = _at_several_sizes(batches, recipe, task)
     stored = _open_last(output / LAST, training_data) if resume else None
     if stored is not None:
         model = type(stored).from_config(stored.get_config())
@@ -103,6 +104,16 @@ def train(
         checkpoints.save_interrupted()
         raise
     return output / BEST
+
+
+def _at_several_sizes(batches, recipe, task):
+    if not recipe.several_sizes:
+        return batches
+    if task == "semantic" or not _has_tensorflow():
+        raise InputError(f"several_sizes is {recipe.several_sizes}: it is for pictures with boxes, read by tf.data; leave it out.")
+    from tfzoo.data.several_sizes import at_several_sizes
+
+    return at_several_sizes(batches, recipe.several_sizes, seed=recipe.seed)
 
 
 def _feed(dataset):

@@ -100,7 +100,8 @@ def pack(path, name, weights, card: dict, folder=FOLDER) -> pathlib.Path:
 def _halved(weight):
     """In float16 where that keeps the values: eleven digits, and no number too large or so small that it would lose digits."""
     values = np.asarray(weight, np.float32)
-    halved = values.astype(np.float16)
+    with np.errstate(over="ignore"):
+        halved = values.astype(np.float16)
     kept = np.abs(halved.astype(np.float32) - values) <= np.maximum(2.0**-11 * np.abs(values), 1e-7)
     return halved if kept.all() else values
 
