@@ -23,7 +23,12 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=packages,
     package_dir={"tfzoo": "tfzoo", **{f"tfzoo.{room}": room for room in SIDE_ROOMS}},
-    package_data={"tfzoo": ["*.json"], "tfzoo.weights": ["trained/*"], "tfzoo.serving": ["*.yml"]},
+    package_data={
+        "tfzoo": ["*.json"],
+        "tfzoo.weights": ["trained/*"],
+        "tfzoo.serving": ["*.yml"],
+        "tfzoo.benchmarks": ["contestants/*.py"],
+    },
     install_requires=(HERE / "requirements.txt").read_text().split("\n# development\n")[0].splitlines(),
     extras_require={"serving": ["tensorflow-serving-api~=2.21.0"], "jax": ["jax"]},
     entry_points={"console_scripts": ["tfzoo = tfzoo.cli:main"]},

@@ -4,6 +4,7 @@ So a peer may live in another Python, with packages that do not get on with ours
 them alike. The ratio of two medians of one contest is the number to read.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -38,17 +39,23 @@ class Contestant:
         if path:
             environment["PYTHONPATH"] = os.pathsep.join(map(str, path))
         command = [python, str(HERE / program), json.dumps(arguments)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        try:
+            self._process = subprocess.Popen(command, **pipes, text=True, env=environment)
+        except OSError as error:
+            raise InputError(f"Contestant '{name}' cannot be started with {python} ({error.strerror}): check the path.") from error
         self.facts = self._read()
 
     def run(self, case) -> float:
         """Seconds that one run of a case took."""
-        self._process.stdin.write(f"{case}\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended: reading its answer says so
+            self._process.stdin.write(f"{case}\n")
+            self._process.stdin.flush()
         return self._read()["seconds"]
 
     def close(self):
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
 
     def _read(self):
@@ -77,7 +84,13 @@ class Time:
 
 
 def measure(contestants, cases, rounds=7, warm_up=2) -> list[Time]:
-    """Runs each case of each contestant that has it, in turn; each starts with runs that are not counted."""
+    """Runs each case of each contestant that has it, in turn; each starts with runs that are not counted.
+
+    Raises:
+        InputError: there are no rounds, or a contestant ends.
+    """
+    if rounds < 1:
+        raise InputError(f"rounds is {rounds}: it must be at least 1.")
     pairs = [(contestant, case) for case in cases for contestant in contestants if case in contestant.facts["cases"]]
     seconds = {(contestant.name, case): [] for contestant, case in pairs}
     for round_ in range(warm_up + rounds):
@@ -90,7 +103,7 @@ def measure(contestants, cases, rounds=7, warm_up=2) -> list[Time]:
 
 
 def _summary(name, case, taken):
-    low, median, high = statistics.quantiles(taken, n=4) if len(taken) > 1 else taken * 3
+    low, median, high = statistics.quantiles(taken, n=4, method="inclusive") if len(taken) > 1 else taken * 3
     return Time(name, case, len(taken), median, low, high)
 
 

@@ -1,8 +1,8 @@
 """``python -m tfzoo.benchmarks.retinanet_speed``: our RetinaNet-50 against torchvision's and KerasHub's, on this processor.
 
 The same checkpoint and picture for torchvision, so equal numbers of candidates; KerasHub reads no such file and has random weights
-of the same shapes. "predict" is what a user calls, "graph" the same without Keras's loop around it, "heads" the network alone; the
-training step has a batch, frozen norms, every stage learning, and a learning rate of 0. Prints a table (Markdown).
+of the same shapes. "predict" is what a user calls, "heads" the network without decoding and NMS; the training step has a batch,
+frozen norms, every stage learning, and a learning rate of 0. Prints a table (Markdown).
 """
 
 import argparse
@@ -15,9 +15,10 @@ import numpy as np
 from tfzoo.benchmarks.contest import Contestant, format_table, measure
 from tfzoo.data import load_dataset
 from tfzoo.data.images import read_image, resize_image
+from tfzoo.errors import InputError
 
 NAME = "retinanet_resnet50_fpn"
-CASES = ("predict", "graph", "heads", "training step")
+CASES = ("predict", "heads", "training step")
 
 
 def main(arguments=None) -> None:
@@ -34,6 +35,14 @@ def main(arguments=None) -> None:
     parser.add_argument("--torchvision-setup", help="a Python file that is run before torchvision is imported")
     parser.add_argument("--keras-hub", help="folder with the keras_hub package, beside what this Python has")
     args = parser.parse_args(arguments)
+    try:
+        run(args)
+    except InputError as error:
+        parser.error(str(error))
+
+
+def run(args) -> None:
+    """Starts the contestants, lets them run in turn, and prints the table."""
     with tempfile.TemporaryDirectory() as folder:
         contestants = start(args, _store_picture(args, folder))
         for contestant in contestants:

@@ -1,10 +1,12 @@
 """KerasHub's RetinaNet on ResNet-50 with random weights. Arguments as for ``tfzoo_detector.py``."""
 
+from loop import arguments, serve
+
+# isort: split
 import keras
 import keras_hub
 import numpy as np
 import tensorflow as tf
-from loop import arguments, serve
 
 given = arguments()
 picture = np.load(given["picture"]).astype(np.float32)

@@ -1,8 +1,10 @@
 """The zoo's detector of a torchvision checkpoint. Arguments: name, checkpoint, picture (.npy), size, batch_size, precision."""
 
+from loop import arguments, serve
+
+# isort: split
 import keras
 import numpy as np
-from loop import arguments, serve
 
 import tfzoo
 
@@ -10,7 +12,7 @@ given = arguments()
 picture = np.load(given["picture"])
 sizes = {"min_size": given["size"], "max_size": given["size"]}
 model = tfzoo.create_model(given["name"], weights=given["checkpoint"], **sizes)
-deployed, raw = model.deployed(), model.deployed(raw=True)
+raw = model.deployed(raw=True)
 
 frozen = {"frozen_norms": True, "trainable_backbone_layers": 5, "dtype": given["precision"]}
 learner = tfzoo.create_model(given["name"], weights=given["checkpoint"], **sizes, **frozen)
@@ -22,7 +24,6 @@ targets = {"boxes": boxes.repeat(len(images), 0), "labels": np.array([[3, 17, 90
 serve(
     {
         "predict": lambda: model.predict(picture[None], verbose=0),
-        "graph": lambda: deployed.predict_on_batch(picture[None]),
         "heads": lambda: raw.predict_on_batch(picture[None]),
         "training step": lambda: learner.train_on_batch(images, targets),
     },

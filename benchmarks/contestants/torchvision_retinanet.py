@@ -1,9 +1,11 @@
 """torchvision's RetinaNet of a checkpoint. Arguments as for ``tfzoo_detector.py``; setup: a module to import first, or None."""
 
+from loop import arguments, serve
+
+# isort: split
 import importlib
 
 import numpy as np
-from loop import arguments, serve
 
 given = arguments()
 if given["setup"]:

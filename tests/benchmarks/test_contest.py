@@ -11,6 +11,7 @@ PROGRAM = """
 import sys, time
 from loop import arguments, serve
 
+print("nor what they print while they are loaded")
 given = arguments()
 log = open(given["log"], "a")
 
@@ -57,6 +58,13 @@ def test_a_program_that_fails_is_named(tmp_path):
     program.write_text("raise SystemExit(3)")
     with pytest.raises(InputError, match="Contestant 'broken' has ended with status 3"):
         Contestant("broken", sys.executable, program, {}, threads=1)
+
+
+def test_what_cannot_be_started_or_measured_is_told(contestant, tmp_path):
+    with pytest.raises(InputError, match=r"Contestant 'nobody' cannot be started with .*no-such-python"):
+        Contestant("nobody", str(tmp_path / "no-such-python"), "loop.py", {}, threads=1)
+    with pytest.raises(InputError, match="rounds is 0"):
+        measure([contestant("a", ["predict"])], ("predict",), rounds=0)
 
 
 def test_the_table_tells_our_time_over_theirs():

@@ -80,14 +80,22 @@ def decided(name):
         if kind in SPREADS:
             numbers = heads["cls_logits" if kind == "cls_logits" else "bbox_regression"]
             layer.kernel.assign(layer.kernel * (SPREADS[kind] / numbers.std()))
+    model.score_thresh = widest_gap(model.predict(PICTURES, verbose=0)["scores"])
     return model
+
+
+def widest_gap(scores):
+    """The middle of the widest gap between neighbours among the better scores: no score is near it, whoever computes it."""
+    scores = np.sort(scores.ravel())[::-1][20:80]
+    place = np.argmax(scores[:-1] - scores[1:])
+    return float(scores[place : place + 2].mean())
 
 
 @detectors({"retinanet_mobilenetv2_fpn"})
 def test_files_find_what_keras_finds(name, tmp_path):
     model = decided(name)
     expected = model.predict(PICTURES, verbose=0)
-    assert (expected["num_detections"] > 3).all()
+    assert (expected["num_detections"] > 0).all() and expected["num_detections"].sum() > 15
     for path in ("model.tflite", "model.onnx", "saved"):
         report = export(model, tmp_path / path, image_size=SIZE, calibration=PICTURES)
         assert report.label_agreement >= 0.99 and report.parity["detections"]["count"] > 0

@@ -28,11 +28,11 @@ def test_no_more_negatives_than_there_are():
     np.testing.assert_array_equal(hard_negatives(LOSSES, positive), ~positive)
 
 
-def test_ignored_anchors_are_no_negatives_and_a_minimum_is_kept():
+def test_ignored_anchors_are_no_negatives():
     positive, counted = np.zeros((2, 6), bool), np.ones((2, 6), bool)
-    counted[0, [0, 2]] = False
-    picked = np.asarray(hard_negatives(LOSSES, positive, counted=counted, minimum=2))
-    np.testing.assert_array_equal(picked, np.array([[0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 1, 1]], bool))
+    positive[0, 1], counted[0, [0, 2]] = True, False
+    picked = np.asarray(hard_negatives(LOSSES, positive, ratio=2, counted=counted))
+    np.testing.assert_array_equal(picked, np.array([[0, 0, 0, 1, 1, 0], [0] * 6], bool))
 
 
 def test_of_equal_losses_the_earlier_anchors_are_picked():

@@ -45,12 +45,14 @@ def test_half_the_size_and_nearly_the_same_answers(trained, tmp_path):
         np.testing.assert_allclose(ours, theirs, rtol=2.0**-11, atol=1e-7)
 
 
-def test_numbers_that_half_precision_cannot_hold_stay_as_they_are(trained, tmp_path):
+@pytest.mark.parametrize(("array", "largest"), [("moving_variance", 1.0), ("gamma", 1e9)])
+def test_numbers_that_half_precision_cannot_hold_stay_as_they_are(trained, array, largest, tmp_path):
     norm = next(layer for layer in trained.layers if isinstance(layer, keras.layers.BatchNormalization))
-    norm.moving_variance.assign(np.geomspace(1e-9, 1e9, norm.moving_variance.shape[0]))
+    variable = getattr(norm, array)
+    variable.assign(np.geomspace(1e-9, largest, variable.shape[0]))
     trained.save(tmp_path / "best.keras")
     loaded = build(packed(tmp_path)).get_layer(norm.name)
-    np.testing.assert_array_equal(loaded.moving_variance, norm.moving_variance)
+    np.testing.assert_array_equal(getattr(loaded, array), variable)
 
 
 def test_what_does_not_fit_is_told(trained, tmp_path):
@@ -59,6 +61,8 @@ def test_what_does_not_fit_is_told(trained, tmp_path):
         source.load(tfzoo.create_model(NAME, num_classes=2, **source.options), new_head=True)
     with pytest.raises(InputError, match="do not fit these options"):
         source.load(tfzoo.create_model("fcos_resnet50_fpn", class_names=source.class_names, width_multiplier=0.125), False)
+    with pytest.raises(InputError, match="do not fit these options"):
+        build(source, width_multiplier=0.25)
     with pytest.raises(InputError, match="lacks licence, metrics"):
         shipped.pack(tmp_path / "best.keras", NAME, "tiny", {"data": "shapes", "command": "none"}, tmp_path)
     source.path.write_bytes(source.path.read_bytes()[:-1])

@@ -101,17 +101,24 @@ def test_imagenet_needs_the_published_width():
         imagenet.copy_vgg16(None, tfzoo.create_model("fcn8s_vgg16", num_classes=3, width_multiplier=0.125))
 
 
-def test_biases_of_vgg16_become_shifts_where_there_are_norms():
-    model = tfzoo.create_model("deeplab_largefov_vgg16", num_classes=2, batch_norm=True)
+@pytest.mark.parametrize(
+    ("model_name", "names"),
+    [
+        ("deeplab_largefov_vgg16", ("block1_conv1", "block5_conv3")),
+        ("ssd300_vgg16", ("backbone.features.0", "backbone.extra.0.5")),
+    ],
+)
+def test_biases_of_vgg16_become_shifts_where_there_are_norms(model_name, names):
+    model = tfzoo.create_model(model_name, num_classes=2, batch_norm=True)
     layers = []
-    for index, name in enumerate(("block1_conv1", "block5_conv3")):
-        kernel = model.get_layer(name).kernel
+    for index, (name, ours) in enumerate(zip(("block1_conv1", "block5_conv3"), names, strict=True)):
+        kernel = model.get_layer(ours).kernel
         layer = keras.layers.Conv2D(kernel.shape[-1], 3, name=name)
         layer.build((None, None, None, kernel.shape[-2]))
         layer.set_weights([np.full(kernel.shape, index), np.full(kernel.shape[-1], index + 3)])
         layers.append(layer)
     imagenet.copy_vgg16(types.SimpleNamespace(layers=layers), model)
-    for index, name in enumerate(("block1_conv1", "block5_conv3")):
+    for index, name in enumerate(names):
         np.testing.assert_array_equal(model.get_layer(name).kernel, np.full(model.get_layer(name).kernel.shape, index))
         np.testing.assert_array_equal(model.get_layer(f"{name}_bn").beta, np.full(model.get_layer(name).filters, index + 3))
 
@@ -300,6 +307,33 @@ def test_a_backbones_file_fills_the_backbone(write_checkpoint, name):
             np.testing.assert_array_equal(variable, whole[key].transpose(axes))
     with pytest.raises(InputError, match="needs to know its classes"):
         tfzoo.create_model(name, weights=path, **SMALL)
+
+
+def test_ssdlite_cuts_its_backbone_in_two(write_checkpoint):
+    """The same file as DeepLab's: where the backbone is cut, a block's parts lie in two modules."""
+    whole = state_dict(small("deeplabv3_mobilenet_v3_large"))
+    keys = [key.removeprefix("backbone.") for key in whole if key.startswith("backbone.")]
+    path = write_checkpoint({f"features.{key}": whole[f"backbone.{key}"] for key in keys})
+    model = tfzoo.create_model(
+        "ssdlite320_mobilenet_v3_large", num_classes=2, weights=path, width_multiplier=SMALL["width_multiplier"]
+    )
+    variables = torchvision.expected(model)
+    assert "backbone.features.0.13.0.weight" in variables and model.options["reduced_tail"] is False
+    for key in keys:
+        variable, axes = variables[type(model).backbone_key(key)]
+        np.testing.assert_array_equal(variable, whole[f"backbone.{key}"].transpose(axes))
+
+
+@pytest.mark.parametrize("given", [{}, {"class_names": ["disc", "square"]}])
+def test_columns_of_a_checkpoint_of_ssdlite_begin_with_the_background(write_checkpoint, given):
+    form = {"width_multiplier": 0.25}
+    stored = tfzoo.create_model("ssdlite320_mobilenet_v3_large", num_classes=4, **form)
+    tensors = state_dict(stored)
+    path = write_checkpoint(tensors)
+    model = tfzoo.create_model("ssdlite320_mobilenet_v3_large", weights=path, **form, **given)
+    names = ["__background__", "class_1", "class_2", "class_3", "class_4"]
+    assert list(model.class_names) == given.get("class_names", names)
+    assert model.output["cls_logits"].shape[-1] == (3 if given else 5)
 
 
 # === Published files ===

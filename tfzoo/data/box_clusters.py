@@ -55,7 +55,7 @@ def cluster_sizes(sizes, count=5, seed=0, starts=10):
     Raises:
         InputError: there are fewer different sizes than ``count``, or ``count`` is below 1.
     """
-    sizes = np.asarray(sizes, np.float64).reshape(-1, 2)
+    sizes = np.round(np.asarray(sizes, np.float64).reshape(-1, 2), 6)  # equal sizes that were scaled differ in their last digit
     different = len(np.unique(sizes, axis=0))
     if not 1 <= count <= different:
         raise InputError(f"{count} sizes of anchors were asked for, of boxes of {different} different sizes: ask for 1 to as many.")

@@ -3,7 +3,7 @@
 from keras import ops
 
 
-def hard_negatives(losses, positive, ratio=3.0, counted=None, minimum=0):
+def hard_negatives(losses, positive, ratio=3.0, counted=None):
     """Picks each picture's negatives of the highest loss, ``ratio`` times as many as it has positives.
 
     Liu et al. 2016 (SSD, section 2.2, hard negative mining). With the losses of any classifier it is what Lin et al. 2017 (Focal
@@ -14,7 +14,6 @@ def hard_negatives(losses, positive, ratio=3.0, counted=None, minimum=0):
         positive: bool [B, A], anchors that have an object.
         ratio: negatives for each positive; where this is no whole number the count is rounded up.
         counted: bool [B, A]; False for anchors that are neither, such as those between two IoU thresholds. None: all count.
-        minimum: negatives that are picked even of a picture with fewer positives.
 
     Returns:
         bool [B, A]: the picked negatives, the positives not among them. Of equal losses the earlier anchor is picked.
@@ -23,7 +22,7 @@ def hard_negatives(losses, positive, ratio=3.0, counted=None, minimum=0):
     if counted is not None:
         negative = ops.logical_and(negative, counted)
     wanted = ratio * ops.sum(ops.cast(positive, "float32"), axis=1, keepdims=True)
-    return hardest(losses, ops.maximum(wanted, float(minimum)), among=negative)
+    return hardest(losses, wanted, among=negative)
 
 
 def hardest(losses, number, among=None):

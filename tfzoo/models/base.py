@@ -87,12 +87,17 @@ class ZooModel(keras.Model):
     def deployed(self, raw=False):
         """Returns the graph that ``predict``, every exported file and the server run, in float32."""
         cache = self.__dict__.setdefault("_deployed", {})  # untracked: it holds this model
-        if raw not in cache:
+        key = raw, *self.answer_settings()
+        if key not in cache:
             network = self if self.policy_name == "float32" else self._float32_twin()
-            cache[raw] = self.build_deployed(network, raw)
-        if cache[raw].network is not self:
-            cache[raw].network.set_weights(self.get_weights())
-        return cache[raw]
+            cache[key] = self.build_deployed(network, raw)
+        if cache[key].network is not self:
+            cache[key].network.set_weights(self.get_weights())
+        return cache[key]
+
+    def answer_settings(self) -> tuple:
+        """What may be changed on a model and is fixed in its deployed graph: where it changes, there is a graph of its own."""
+        return ()
 
     def _float32_twin(self):
         return type(self).from_config({**self.get_config(), "dtype": "float32"})

@@ -12,6 +12,8 @@ from tfzoo.layers.nms import select
 from tfzoo.layers.normalization import IMAGENET_MEAN, IMAGENET_STD
 from tfzoo.models.base import ZooModel
 
+ANSWER_SETTINGS = ("score_thresh", "nms_thresh", "detections_per_img", "topk_candidates")
+
 
 class Detector(ZooModel):
     """Base of the one-shot detectors.
@@ -141,9 +143,11 @@ class Detector(ZooModel):
             tracker.update_state(found[tracker.name])
         return sum([found[name] for name in self.loss_names] + [ops.cast(loss, "float32") for loss in self.losses])
 
+    def answer_settings(self):
+        return tuple(getattr(self, name) for name in ANSWER_SETTINGS)
+
     def get_config(self):
-        names = ("score_thresh", "nms_thresh", "detections_per_img", "topk_candidates")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        return {**super().get_config(), **dict(zip(ANSWER_SETTINGS, self.answer_settings(), strict=True))}
 
 
 class DeployedDetector(keras.Model):

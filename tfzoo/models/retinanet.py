@@ -5,6 +5,7 @@ second form ("v2", after Zhang et al. 2020) has group normalisation in the tower
 """
 
 import math
+from numbers import Real
 
 import keras
 from keras import ops
@@ -64,7 +65,7 @@ class RetinaNet(PyramidDetector):
         **kwargs,
     ):
         check_options(width_multiplier)
-        if negatives_per_positive is not None and not negatives_per_positive > 0:
+        if negatives_per_positive is not None and not (isinstance(negatives_per_positive, Real) and negatives_per_positive > 0):
             raise InputError(f"negatives_per_positive is {negatives_per_positive!r}: it must be a number above 0, or None.")
         for name, value, known in (
             ("backbone", backbone, BACKBONES),

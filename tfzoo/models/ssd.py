@@ -33,12 +33,14 @@ class MultiBoxDetector(FixedSizeDetector):
     """Base of the detectors with default boxes, a softmax over classes and background, and mined negatives.
 
     A subclass gives ``build_network``, ``prior_boxes``, ``feature_sizes`` and ``input_side``. Of each class the
-    ``topk_candidates`` best boxes above ``score_thresh`` go into NMS. ``cls_logits`` has C + 1 columns, the background first.
+    ``topk_candidates`` best boxes above ``score_thresh`` go into NMS, of all together 2000 at most. ``cls_logits`` has C + 1
+    columns, the background first.
 
     Where the first class name is "__background__", as in torchvision's checkpoints, that is column 0: there are C columns, labels
     count from the background's 0, and 0 is never answered. The option ``background_listed`` keeps that.
     """
 
+    background_column = True  # a checkpoint's columns are its classes and, first, the background
     coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
 
     def __init__(self, num_classes, class_names=None, background_listed=None, **kwargs):

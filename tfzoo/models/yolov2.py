@@ -119,12 +119,16 @@ class YOLOv2(Detector):
     def head_losses(self, heads, boxes, labels, real, anchors):
         """Darknet's region loss, a mean over the pictures of the batch: half the squares of errors, and cross-entropy.
 
+        Darknet's pull of all boxes towards their anchors, during the first 12,800 pictures, is left out.
+
+
         A box is given to the cell of its centre and there to the anchor whose shape overlaps its own most; of two boxes with one
         place the first counts. Small boxes weigh more, up to twice as much as one of the picture's size. Objectness is taught the
         IoU of the box that was told, and 0 where that overlaps no object by more than 0.6.
         """
         anchors = ops.convert_to_tensor(anchors)
-        sides = to_centre(anchors[-1])[:2] + STRIDE / 2  # the last cell's centre tells the picture's size
+        # The last cell's centre tells the picture's size; in float32 that may lie a little below the true one.
+        sides = STRIDE * ops.round(to_centre(anchors[-1])[:2] / STRIDE + 0.5)
         boxes = clip_boxes(boxes, sides[1], sides[0])
         real = with_area(boxes, real)
         owner = first_of_slot(self._slots(boxes, sides), real, ops.shape(anchors)[0])
@@ -191,7 +195,10 @@ class SpaceToDepth(keras.layers.Layer):
 
 def check_anchor_sizes(sizes) -> list:
     """Returns them as lists of two floats each, or raises an InputError unless they are (width, height) pairs above 0."""
-    array = np.asarray(sizes, np.float64) if np.size(sizes) else np.empty(0)
-    if array.ndim != 2 or array.shape[1] != 2 or not (array > 0).all():
+    try:
+        array = np.asarray(sizes, np.float64)
+    except (TypeError, ValueError):  # no numbers, or not as many in each
+        array = np.empty(0)
+    if array.ndim != 2 or array.shape[1] != 2 or not (np.isfinite(array) & (array > 0)).all():
         raise InputError(f"anchor_sizes is {sizes!r}: it must be (width, height) pairs in pixels, above 0.")
     return array.tolist()

@@ -70,7 +70,7 @@ def load_mobilenetv2(model):
 
 
 def copy_vgg16(published, model):
-    """Copies Keras's VGG16 into a model whose layers bear its names.
+    """Copies Keras's VGG16 into a model whose layers bear its names, or those that the model's ``vgg16_layers`` gives them.
 
     The fully connected layers become convolutions (Long et al. 2015, figure 2) where the model has such ones. With batch
     normalisation the biases become the norms' shifts: before training that is VGG16 still, but for the norms' epsilon.
@@ -84,12 +84,13 @@ def copy_vgg16(published, model):
     """
     _check_width(model, "VGG16", (1,))
     layers = {layer.name: layer for layer in model.layers}
+    names = getattr(model, "vgg16_layers", {})
     for layer in published.layers:
         if layer.name.startswith("block") and layer.weights:
             kernel, bias = layer.get_weights()
             if layer.name == "block1_conv1":
                 kernel = np.ascontiguousarray(kernel[:, :, ::-1])
-            _put_convolution(layers, layer.name, kernel, bias)
+            _put_convolution(layers, names.get(layer.name, layer.name), kernel, bias)
     for name, source, shape in (("fc6", "fc1", (7, 7, 512, 4096)), ("fc7", "fc2", (1, 1, 4096, 4096))):
         if name in layers and tuple(layers[name].kernel.shape) == shape:
             kernel, bias = published.get_layer(source).get_weights()

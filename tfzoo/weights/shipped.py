@@ -45,11 +45,12 @@ class Shipped(Source):
                 f"Weights '{self.weights}' of '{self.name}' know the classes {', '.join(self.class_names)} only: leave num_classes "
                 "and class_names out, or train from another start."
             )
-        with np.load(io.BytesIO(content)) as arrays:
-            if set(arrays) != {weight.path for weight in model.weights}:
-                raise InputError(f"Weights '{self.weights}' do not fit these options: leave out those that change the network.")
-            for weight in model.weights:
-                weight.assign(arrays[weight.path].astype("float32"))
+        with np.load(io.BytesIO(content)) as stored:
+            arrays = dict(stored)
+        if {path: array.shape for path, array in arrays.items()} != {weight.path: tuple(weight.shape) for weight in model.weights}:
+            raise InputError(f"Weights '{self.weights}' do not fit these options: leave out those that change the network.")
+        for weight in model.weights:
+            weight.assign(arrays[weight.path].astype("float32"))
 
 
 def is_shipped(name, weights, folder=FOLDER) -> bool:
@@ -85,6 +86,7 @@ def pack(path, name, weights, card: dict, folder=FOLDER) -> pathlib.Path:
     check_architecture(model, entry, path)
     content = io.BytesIO()
     np.savez_compressed(content, **{weight.path: _halved(weight) for weight in model.weights})
+    folder.mkdir(parents=True, exist_ok=True)
     arrays, card_path = _paths(name, weights, folder)
     arrays.write_bytes(content.getvalue())
     stored = {
@@ -97,9 +99,21 @@ def pack(path, name, weights, card: dict, folder=FOLDER) -> pathlib.Path:
     return arrays
 
 
+def _read_card(path) -> dict:
+    try:
+        card = json.loads(pathlib.Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"The card {path} cannot be read ({error}): give a JSON file.") from error
+    if not isinstance(card, dict):
+        raise InputError(f"The card {path} is no JSON object: it must tell {', '.join(CARD)}.")
+    return card
+
+
 def _halved(weight):
-    """In float16 where that keeps the values: eleven digits, and no number too large or so small that it would lose digits."""
+    """In float16 where that keeps eleven binary digits, or small numbers to 1e-7; variances, which are divided by, as they are."""
     values = np.asarray(weight, np.float32)
+    if weight.name == "moving_variance":
+        return values
     with np.errstate(over="ignore"):
         halved = values.astype(np.float16)
     kept = np.abs(halved.astype(np.float32) - values) <= np.maximum(2.0**-11 * np.abs(values), 1e-7)
@@ -113,7 +127,10 @@ def main(arguments=None) -> None:
     parser.add_argument("weights", help="what the weights will be called")
     parser.add_argument("--card", required=True, help="JSON file")
     args = parser.parse_args(arguments)
-    arrays = pack(args.path, args.name, args.weights, json.loads(pathlib.Path(args.card).read_text()))
+    try:
+        arrays = pack(args.path, args.name, args.weights, _read_card(args.card))
+    except InputError as error:
+        parser.error(str(error))
     print(f"{arrays}: {arrays.stat().st_size / 1e6:.2f} MB")
 
 

@@ -103,14 +103,19 @@ class Checkpoint(Source):
         tensors = {key: array for key, array in read_tensors(path).items() if not key.endswith("num_batches_tracked")}
         self.whole = any(key.startswith(BACKBONE) for key in tensors)
         self.backbone = getattr(builder, "backbone_prefix", BACKBONE)
-        self.tensors = tensors if self.whole else as_backbone(tensors, self.backbone)
+        self.tensors = tensors if self.whole else as_backbone(tensors, getattr(builder, "backbone_key", None) or self._prefixed)
         self.options = builder.checkpoint_options(entry.options, self.whole)
         if not self.whole:
             return
         self.num_classes = self._count_classes(builder)
         self.class_names = CLASS_LISTS.get(self.num_classes)
+        if self.class_names is None and getattr(builder, "background_column", False):
+            self.class_names = (VOC_CLASSES[0], *(f"class_{index}" for index in range(1, self.num_classes)))
         if "aux_loss" in inspect.signature(builder.__init__).parameters:
             self.options = {**self.options, "aux_loss": self._has(AUXILIARY)}
+
+    def _prefixed(self, key):
+        return self.backbone + key
 
     def _count_classes(self, builder):
         """The number of classes that most of the class layers' arrays tell: a reshaped one is found later, and named."""
@@ -191,15 +196,19 @@ def under_present_keys(tensors, present) -> dict:
     return renamed
 
 
-def as_backbone(tensors, prefix=BACKBONE) -> dict:
-    """Returns the arrays of a classification network under the names that they have in a model, without its classifier."""
+def as_backbone(tensors, rename) -> dict:
+    """Returns the arrays of a classification network under the names that they have in a model, without its classifier.
+
+    Args:
+        rename: gives a model's key for one of the network's, without a leading "features.".
+    """
     renamed = {}
     for key, array in tensors.items():
         if key.startswith("features."):
             key = key.removeprefix("features.")
         elif key.startswith(CLASSIFIERS):
             continue
-        renamed[prefix + key] = array
+        renamed[rename(key)] = array
     return renamed
 
 
