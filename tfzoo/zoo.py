@@ -82,7 +82,7 @@ MODELS = {
     ),
     "retinanet_mobilenetv2_fpn": _detection("retinanet:RetinaNet", "Lin 2017", weights=IMAGENET, backbone="mobilenetv2"),
     "fcos_resnet50_fpn": _detection("fcos:FCOS", "Tian 2019", "box AP 39.2 (COCO val2017)", COCO),
-    "ssd300_vgg16": _detection("ssd:SSD", "Liu 2016", "box AP 25.1 (COCO val2017)", COCO, size=300),
+    "ssd300_vgg16": _detection("ssd:SSD", "Liu 2016", "box AP 25.1 (COCO val2017)", (*COCO, "bccd"), size=300),
     "ssd512_vgg16": _detection("ssd:SSD", "Liu 2016", "box AP 26.8 (COCO test-dev2015)", IMAGENET, size=512),
     "ssdlite320_mobilenet_v3_large": _detection(
         "ssdlite:SSDLite", "Sandler 2018", "box AP 21.3 (COCO val2017)", COCO, backbone="mobilenet_v3_large"
