@@ -12,6 +12,7 @@ import json
 import pathlib
 import textwrap
 
+from tfzoo.weights.shipped import read_cards
 from tfzoo.zoo import MODELS, find_entry
 
 HERE = pathlib.Path(__file__).parent
@@ -171,6 +172,7 @@ def format_details(name: str) -> str:
     lines += [
         f"published        {entry.published or '-'}",
         f"weights          {', '.join(entry.weights) or '-'}",
+        *_card_lines(name),
         *_proof_lines(proof),
         textwrap.fill(f"options          {free}", 110, subsequent_indent=" " * 17),
     ]
@@ -178,6 +180,20 @@ def format_details(name: str) -> str:
         lines.append(f"fixed            {', '.join(f'{key}={value!r}' for key, value in entry.options.items())}")
     definition, *_ = _definitions(entry)
     return "\n".join([*lines, "", inspect.cleandoc(ast.get_docstring(definition))])
+
+
+def _card_lines(name):
+    lines = []
+    for weights, card in read_cards(name).items():
+        metrics = ", ".join(f"{metric} {value}" for metric, value in card["metrics"].items())
+        for title, text in (
+            (f"'{weights}'", metrics),
+            ("data", card["data"]),
+            ("licence", card["licence"]),
+            ("command", card["command"]),
+        ):
+            lines.append(textwrap.fill(f"  {title:<14} {text}", 110, subsequent_indent=" " * 17))
+    return lines
 
 
 def _proof_lines(proof):
@@ -202,6 +218,7 @@ def to_dict(name: str) -> dict:
         "task": entry.task,
         "paper": entry.paper,
         "weights": entry.weights,
+        "cards": read_cards(name),
         "published": entry.published,
         "fixed_options": entry.options,
         **{field.name: getattr(facts, field.name, None) for field in dataclasses.fields(Facts)},

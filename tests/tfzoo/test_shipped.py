@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tfzoo
+from tfzoo import facts
 from tfzoo.errors import InputError
 from tfzoo.weights import shipped
 from tfzoo.zoo import find_entry
@@ -88,5 +89,6 @@ def test_each_set_loads_and_has_a_card(stem):
     model = tfzoo.create_model(name, weights=weights)
     assert len(model.class_names) == model.num_classes and model.image_size
     assert all(json.loads((shipped.FOLDER / f"{stem}.json").read_text())["card"][key] for key in shipped.CARD)
+    assert shipped.read_cards(name)[weights]["metrics"] and "licence" in facts.format_details(name)
     assert (shipped.FOLDER / f"{stem}.npz").stat().st_size <= 8_000_000
     assert all(np.isfinite(weight).all() for weight in model.get_weights())

@@ -58,6 +58,12 @@ def is_shipped(name, weights, folder=FOLDER) -> bool:
     return all(path.is_file() for path in _paths(name, weights, folder))
 
 
+def read_cards(name, folder=FOLDER) -> dict[str, dict]:
+    """The cards of all sets of weights that the package has for a model, by the sets' names."""
+    paths = sorted(folder.glob(f"{name}-*.json"))
+    return {path.stem.removeprefix(f"{name}-"): json.loads(path.read_text())["card"] for path in paths}
+
+
 def _paths(name, weights, folder):
     stem = f"{name}-{weights}"
     return folder / f"{stem}.npz", folder / f"{stem}.json"
