@@ -14,7 +14,7 @@ CASES = {
     "ssd512_vgg16": {"width_multiplier": 0.125, "batch_norm": True},
     "ssdlite320_mobilenet_v3_large": {"width_multiplier": 0.25},
     "ssdlite320_mobilenetv2": {"width_multiplier": 0.25},
-    "yolov1_tiny": {"width_multiplier": 0.125, "grid": 3},
+    "yolov1_tiny": {"width_multiplier": 0.125, "grid": 5},
     "yolov2_darknet19": {"width_multiplier": 0.125},
 }
 
