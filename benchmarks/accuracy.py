@@ -47,12 +47,13 @@ def evaluate(
         verbose: show a progress bar, where a terminal is there to show it.
         tile, overlap: run a segmenter by tiles (see ``export.tiling.TiledRunner``); pictures are resized first, if at all.
         output: folder that exists; result.json, table.md and pictures are written into it: confusion.png and the worst pictures, or
-            precision_recall.png.
+            precision_recall.png (and of masks or keypoints precision_recall_masks.png or precision_recall_keypoints.png).
         worst: segmenters: how many pictures of the lowest mean IoU are drawn, beside their truth, as worst/NN_IMAGEID.png.
         segments: segmenters: name of a class whose connected regions count as segments (the cells between membranes): the
             foreground-restricted Rand error of each picture and the share of its pixels that are wrongly inside or outside (see
             ``metrics.segments``).
-        max_detections: detectors: so many of each class in a picture count to COCO's numbers; None: 100.
+        max_detections: detectors: so many of each class in a picture count to COCO's numbers; None: as COCO has it, 100, and 20
+            where keypoints are compared.
         weights: of an artifact that is a model's name.
 
     Returns:
@@ -63,7 +64,10 @@ def evaluate(
         confusion (rows truth, columns prediction, with one more column where the artifact answers classes that count as wrong),
         worst (image_id and mean_iou, the lowest first); with ``segments``: segments, with the means over the pictures;
 
-        of a detector COCO's twelve numbers (``metrics.coco.NAMES``), voc2007 and voc2012 (``metrics.voc``), max_detections.
+        of a detector COCO's twelve numbers for boxes (``metrics.coco.NAMES``), voc2007 and voc2012 (``metrics.voc``),
+        max_detections. For the task "instance" ``masks`` holds what ``CocoEvaluator`` gives for masks: the same names, per_class,
+        left_out and max_detections; for "keypoint" ``keypoints`` what it gives for these (``metrics.coco.KEYPOINT_NAMES``), with
+        the sigmas of OKS.
 
     Raises:
         InputError: the artifact has no class of the data set, either cannot be read, the tiles do not fit the artifact, there
@@ -108,7 +112,7 @@ def _measure(runner, dataset, size, worst, segments, max_detections):
     _refuse(runner, {"--worst": worst, "--segments": segments})
     if size:
         runner.set_image_size(size)
-    return DetectionAccuracy(runner, dataset, max_detections or detection_accuracy.MAX_DETECTIONS)
+    return DetectionAccuracy(runner, dataset, max_detections)
 
 
 def _refuse(runner, options):
@@ -128,9 +132,6 @@ def _run(runner, dataset, measure, group, verbose):
         progress.update(first + len(samples))
 
 
-TABLES = {"semantic": semantic_accuracy.table_lines, "detection": detection_accuracy.table_lines}
-
-
 def format_table(result: dict) -> str:
     """A result as a table for people (Markdown)."""
     tiles = f", in tiles of {result['tile']} that overlap by {result['overlap']}" if result["tile"] else ""
@@ -138,4 +139,5 @@ def format_table(result: dict) -> str:
         f"{result['artifact']} ({result['format']}) on {result['data']} {result['split']}: "
         f"{result['pictures']} pictures, at {result['measured_at']}{tiles}"
     )
-    return "\n".join([measured, "", *TABLES[result["task"]](result)])
+    kind = semantic_accuracy if result["task"] == "semantic" else detection_accuracy
+    return "\n".join([measured, "", *kind.table_lines(result)])

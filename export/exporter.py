@@ -17,6 +17,7 @@ from tfzoo.export.calibration import pictures as draw_pictures
 from tfzoo.export.report import ExportReport
 from tfzoo.export.runner import load
 from tfzoo.files import size_on_disk
+from tfzoo.layers.roi_align import portable
 from tfzoo.models.base import check_images
 
 FORMATS = {"savedmodel": "", "tflite": ".tflite", "onnx": ".onnx"}
@@ -68,7 +69,8 @@ def export(model, path, format=None, quantization=None, calibration=None, image_
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         draft = pathlib.Path(folder) / f"draft{FORMATS[format]}"
-        operators = _write(deployed, draft, format, quantization, size, batch, real)
+        with portable():
+            operators = _write(deployed, draft, format, quantization, size, batch, real)
         checked = np.stack((real * CHECKED_PICTURES)[: max(CHECKED_PICTURES, batch_size)])
         reference = deployed.predict(checked, verbose=0)
         sidecars.write(_sidecar(model, reference, size, batch, raw, quantization), draft)
@@ -142,7 +144,7 @@ def _check_quantization(format, quantization):
 
 
 def _check_detector(model, quantization, raw):
-    if model.task == "detection" and quantization == "int8" and not raw:
+    if model.task != "semantic" and quantization == "int8" and not raw:
         raise InputError(
             f"int8 would move the boxes of '{model.name}' by many pixels, as it quantizes their decoding too: export with raw "
             "(--raw), which ends at the heads, or take float16 or dynamic."

@@ -9,11 +9,12 @@ from keras.utils import Progbar
 from PIL import Image
 
 from tfzoo.data.images import read_image
+from tfzoo.data.instance_masks import encode_pasted
 from tfzoo.errors import InputError, OutputExistsError
 from tfzoo.models.base import MIN_SIZE
-from tfzoo.visualization import draw_boxes, explained, save_image
+from tfzoo.visualization import draw_found, explained, save_image
 
-MIN_SCORE = 0.3  # from which boxes are drawn
+MIN_SCORE = 0.3  # from which objects are drawn
 
 
 def predict_files(runner, paths, output, verbose=True, min_score=MIN_SCORE) -> list[dict]:
@@ -24,11 +25,13 @@ def predict_files(runner, paths, output, verbose=True, min_score=MIN_SCORE) -> l
         paths: picture files, of any size.
         output: folder that exists.
         verbose: show a progress bar, where a terminal is there to show it and the runner shows none of its own.
-        min_score: boxes of a lower score are not drawn; the JSON lists all that the artifact answers.
+        min_score: objects of a lower score are not drawn; the JSON lists all that the artifact answers.
 
     Returns:
         what predictions.json holds: for each picture its file, size, overlay, and, of a segmenter, labels and by class the share of
-        the pixels and the mean score; of a detector, objects: class, label, score, box (xyxy in the picture's pixels), drawn.
+        the pixels and the mean score; of a detector, objects: class, label, score, box (xyxy in the picture's pixels), drawn, and
+        where they are answered segmentation (the mask as COCO's run lengths {"size": [height, width], "counts": text}), keypoints
+        (x, y, visible each) and keypoint_scores.
 
     Raises:
         InputError: a file is no picture, or it is too small, or the artifact answers no labels; nothing is written then.
@@ -77,8 +80,8 @@ class LabelMapReport:
         return found
 
 
-class BoxReport:
-    """A picture's boxes: drawn with names and scores, and listed by falling score."""
+class ObjectReport:
+    """A picture's objects: drawn with names and scores, and listed by falling score."""
 
     suffixes = (".png",)
 
@@ -86,24 +89,34 @@ class BoxReport:
         self._names, self._min_score = class_names, min_score
 
     def write(self, picture, answer, folder, name):
-        found = answer["labels"] >= 0
-        boxes, scores, labels = (answer[key][found] for key in ("boxes", "scores", "labels"))
-        drawn = np.flatnonzero(scores >= self._min_score)[::-1]  # the surest on top
-        save_image(draw_boxes(picture, boxes[drawn], labels[drawn], self._names, scores[drawn]), folder / f"{name}.png")
-        objects = [
-            {
-                "class": self._names[label],
-                "label": int(label),
-                "score": round(float(score), 6),
-                "box": [round(float(edge), 2) for edge in box],
-                "drawn": bool(score >= self._min_score),
-            }
-            for box, score, label in zip(boxes, scores, labels, strict=True)
-        ]
+        save_image(draw_found(picture, answer, self._names, self._min_score), folder / f"{name}.png")
+        real = answer["labels"] >= 0
+        found = {key: values[real] for key, values in answer.items() if key != "num_detections"}
+        masks = encode_pasted(found["masks"], found["boxes"], picture.shape[:2]) if "masks" in found else None
+        objects = [self._describe(found, row) for row in range(len(found["labels"]))]
+        if masks is not None:
+            for entry, mask in zip(objects, masks, strict=True):
+                entry["segmentation"] = {"size": mask["size"], "counts": mask["counts"].decode()}
         return {"objects": objects}
 
+    def _describe(self, found, row):
+        label, score = int(found["labels"][row]), float(found["scores"][row])
+        entry = {
+            "class": self._names[label],
+            "label": label,
+            "score": round(score, 6),
+            "box": _rounded(found["boxes"][row], 2),
+            "drawn": score >= self._min_score,
+        }
+        digits = {"keypoints": 2, "keypoint_scores": 4}
+        return entry | {key: _rounded(found[key][row], places) for key, places in digits.items() if key in found}
 
-REPORTS = {"semantic": LabelMapReport, "detection": BoxReport}
+
+def _rounded(values, places):
+    return np.round(np.asarray(values, np.float64), places).tolist()
+
+
+REPORTS = {"semantic": LabelMapReport, **dict.fromkeys(("detection", "instance", "keypoint"), ObjectReport)}
 
 
 def describe(result: dict) -> str:

@@ -6,8 +6,8 @@ import pathlib
 
 import numpy as np
 
-from tfzoo.data.boxes import scale_boxes
 from tfzoo.data.images import parse_size, resize_image, resize_labels, resize_scores
+from tfzoo.data.objects import scale_found
 from tfzoo.errors import InputError, MissingInputError
 from tfzoo.export import sidecar as sidecars
 from tfzoo.models.base import check_images
@@ -108,7 +108,7 @@ class Runner(abc.ABC):
         """Returns the answer for pictures of any size.
 
         A picture of another size than the file takes is resized (bilinear, antialiased), and its answer mapped back to the
-        picture's own size (label maps nearest, maps of scores bilinear, boxes by the ratio of the sides).
+        picture's own size (label maps nearest, maps of scores bilinear, boxes and keypoints by the ratio of the sides).
 
         Args:
             images: [B, H, W, 3], or a list of [H, W, 3]; uint8 or float32, 0 to 255, RGB.
@@ -116,8 +116,10 @@ class Runner(abc.ABC):
         Returns:
             a dict. Semantic task: ``labels`` uint8 and ``scores`` float32, [B, H, W]; raw files: ``logits`` [B, H, W, C].
             Detection: ``boxes`` float32 [B, N, 4], xyxy in the picture's own pixels, ``scores`` float32 [B, N], ``labels`` int32
-            [B, N], -1 for padding, and ``num_detections`` int32 [B]; raw files: the network's heads, as they are. For a list, each
-            value is a list with an entry for each picture.
+            [B, N], -1 for padding, and ``num_detections`` int32 [B]; instance: ``masks`` float32 [B, N, 28, 28] too, inside the
+            boxes (see ``data.instance_masks.paste_masks``); keypoint: ``keypoints`` float32 [B, N, K, 3], x, y, visible, and
+            ``keypoint_scores`` float32 [B, N, K]. Raw files: the network's heads, as they are. For a list, each value is a list
+            with an entry for each picture.
 
         Raises:
             InputError: they are no pictures, or too small.
@@ -165,11 +167,10 @@ def _resize_maps(answer, taken_size, size):
     return {name: resize_labels(m, size) if name == "labels" else resize_scores(m, size) for name, m in answer.items()}
 
 
-def _scale_boxes(answer, taken_size, size):
-    return answer | ({"boxes": scale_boxes(answer["boxes"], taken_size, size)} if "boxes" in answer else {})
-
-
-MAP_BACK = {"semantic": _resize_maps, "detection": _scale_boxes}  # the answer for a picture as it was taken -> as it was given
+MAP_BACK = {  # the answer for a picture as it was taken -> as it was given
+    "semantic": _resize_maps,
+    **dict.fromkeys(("detection", "instance", "keypoint"), scale_found),
+}
 
 
 class KerasRunner(Runner):

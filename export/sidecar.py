@@ -8,18 +8,23 @@ import pathlib
 from tfzoo.errors import InputError, MissingInputError
 
 PACKAGES = ("tfzoo", "keras", "tensorflow")
+OBJECTS = {
+    "boxes": "float32 [batch, places, 4]: left, top, right, bottom in pixels of the picture; 0 in free places",
+    "scores": "float32 [batch, places]: falling; 0 in free places",
+    "labels": "int32 [batch, places]: index into class_names; -1 in free places",
+    "num_detections": "int32 [batch]: places that are not free",
+    "masks": "float32 [batch, places, 28, 28]: probability of each part of the box; with a frame of one part of 0 around it, it is "
+    "stretched over the box widened by 30/28",
+    "keypoints": "float32 [batch, places, points, 3]: x, y in pixels of the picture, visible",
+    "keypoint_scores": "float32 [batch, places, points]: the heat map's value at the point, before the softmax",
+}
 MEANINGS = {  # of the outputs of each task; raw files answer logits, or a detector's heads
     "semantic": {
         "labels": "uint8 [batch, height, width]: index into class_names",
         "scores": "float32 [batch, height, width]: probability of that label",
         "logits": "float32 [batch, height, width, classes]: before the softmax",
     },
-    "detection": {
-        "boxes": "float32 [batch, places, 4]: left, top, right, bottom in pixels of the picture; 0 in free places",
-        "scores": "float32 [batch, places]: falling; 0 in free places",
-        "labels": "int32 [batch, places]: index into class_names; -1 in free places",
-        "num_detections": "int32 [batch]: places that are not free",
-    },
+    **dict.fromkeys(("detection", "instance", "keypoint"), OBJECTS),
 }
 RAW_HEAD = "float32 [batch, anchors, numbers]: what the network's head gives"
 

@@ -14,11 +14,18 @@ LIMITS = {
         "scores": ("max_abs_error", 1e-3),
         "logits": ("relative_error", 1e-4),
         "detections": ("agreement", 0.99),
+        "masks": ("agreement", 0.99),
+        "keypoints": ("agreement", 0.98),
+        "proposals": ("agreement", 0.99),
     },
     "float16": {"labels": ("agreement", 0.98), "logits": ("relative_error", 1e-2)},
 }
-HEADS = ("cls_logits", "bbox_regression", "bbox_ctrness")  # of detectors, in raw files: limited as logits are
+HEADS = (  # of detectors, in raw files: limited as logits are
+    "cls_logits", "bbox_regression", "bbox_ctrness", "objectness", "pred_bbox_deltas", "class_logits", "box_regression",
+)  # fmt: skip
+OF_PROPOSALS = ("class_logits", "box_regression")
 SAME_BOX, SAME_SCORE = 0.1, 1e-3  # pixels; detections no further apart than these are the same one
+SAME_MASK, SAME_POINT = 1e-2, 0.5  # probability; pixels
 # Unpooling by remembered places jumps: where two pixels of a cell are equal but for rounding, another order of summing puts a value
 # beside its place, and a patch of the answer changes. Such jumps are few, so the norms and the labels as a whole stay close.
 LIMITS_OF_UNPOOLING = {
@@ -38,6 +45,12 @@ def compare(answer: dict, reference: dict) -> dict[str, dict[str, float]]:
     """
     if "num_detections" in reference:
         return compare_detections(answer, reference)
+    if "proposals" in reference:
+        return compare_proposals(answer, reference)
+    return _compare_outputs(answer, reference)
+
+
+def _compare_outputs(answer, reference):
     errors = {}
     for name, want in reference.items():
         got = answer.get(name)
@@ -60,19 +73,21 @@ def compare_detections(answer: dict, reference: dict) -> dict[str, dict[str, flo
 
     Returns:
         {"detections": {"agreement", "max_box_error" in pixels, "max_score_error", both over those that agree, "count"}}, the count
-        being the reference's.
+        being the reference's. With masks, "masks": {"agreement", the share of those that agree whose masks differ by at
+        most ``SAME_MASK`` everywhere, "max_abs_error"}; with keypoints, "keypoints": {"agreement", the share of their points that
+        are at most ``SAME_POINT`` pixels apart}.
 
     Raises:
         ExportError: an output is missing, or has another shape or kind of number.
     """
     for name, want in reference.items():
         _require_alike(name, answer.get(name), want)
-    agreeing, box_errors, score_errors = 0, [0.0], [0.0]
+    agreeing, box_errors, score_errors, mask_errors, point_errors = 0, [0.0], [0.0], [], []
     for index, count in enumerate(reference["num_detections"]):
         want = {name: reference[name][index][:count] for name in ("boxes", "scores", "labels")}
         got = {name: answer[name][index][: answer["num_detections"][index]] for name in ("boxes", "scores", "labels")}
         free = np.ones(len(got["labels"]), bool)
-        for box, score, label in zip(want["boxes"], want["scores"], want["labels"], strict=True):
+        for place, (box, score, label) in enumerate(zip(want["boxes"], want["scores"], want["labels"], strict=True)):
             box_error = np.abs(got["boxes"] - box).max(axis=1, initial=0)
             score_error = np.abs(got["scores"] - score)
             same = free & (got["labels"] == label) & (box_error <= SAME_BOX) & (score_error <= SAME_SCORE)
@@ -82,10 +97,52 @@ def compare_detections(answer: dict, reference: dict) -> dict[str, dict[str, flo
                 agreeing += 1
                 box_errors.append(float(box_error[taken]))
                 score_errors.append(float(score_error[taken]))
+                mask_errors += _differences("masks", answer, reference, index, taken, place)
+                point_errors += _differences("keypoints", answer, reference, index, taken, place)
     count, found = int(reference["num_detections"].sum()), int(answer["num_detections"].sum())
     agreement = 2 * agreeing / (count + found) if count + found else 1.0
     errors = {"agreement": agreement, "max_box_error": max(box_errors), "max_score_error": max(score_errors), "count": count}
-    return {"detections": errors}
+    parity = {"detections": errors}
+    if mask_errors:
+        masks = np.array([difference.max() for difference in mask_errors])
+        parity["masks"] = {"agreement": float((masks <= SAME_MASK).mean()), "max_abs_error": float(masks.max())}
+    if point_errors:
+        points = np.stack(point_errors)[..., :2].max(axis=-1)
+        parity["keypoints"] = {"agreement": float((points <= SAME_POINT).mean())}
+    return parity
+
+
+def _differences(name, answer, reference, index, taken, place):
+    return [np.abs(answer[name][index, taken] - reference[name][index, place])] if name in reference else []
+
+
+def compare_proposals(answer: dict, reference: dict) -> dict[str, dict[str, float]]:
+    """Errors of a raw two-stage file: proposals of nearly equal scores may change places, and what is said of them with them.
+
+    Returns ``compare``'s errors, those of proposals and of what is said of them over the proposals that are on both sides; the
+    "agreement" of "proposals" is the share of the reference's that the answer has, at most ``SAME_BOX`` pixels away.
+
+    Raises:
+        ExportError: an output is missing, or has another shape or kind of number.
+    """
+    for name, want in reference.items():
+        _require_alike(name, answer.get(name), want)
+    ours, theirs = [], []
+    for index, (got, want) in enumerate(zip(answer["proposals"], reference["proposals"], strict=True)):
+        distance = np.abs(got[:, None] - want[None]).max(axis=-1)
+        nearest = distance.argmin(axis=0)
+        same = np.flatnonzero(distance[nearest, np.arange(len(want))] <= SAME_BOX)
+        ours += [(index, place) for place in nearest[same]]
+        theirs += [(index, place) for place in same]
+    parts = [name for name in reference if name not in ("proposals", *OF_PROPOSALS)]
+    errors = _compare_outputs({name: answer[name] for name in parts}, {name: reference[name] for name in parts})
+    ours, theirs = tuple(np.array(ours).reshape(-1, 2).T), tuple(np.array(theirs).reshape(-1, 2).T)
+    of_proposals = ("proposals", *OF_PROPOSALS)
+    errors |= _compare_outputs(
+        *({name: side[name][where] for name in of_proposals} for side, where in ((answer, ours), (reference, theirs)))
+    )
+    errors["proposals"]["agreement"] = len(theirs[0]) / reference["proposals"][..., 0].size
+    return errors
 
 
 def _require_alike(name, got, want):

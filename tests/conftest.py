@@ -34,6 +34,11 @@ def coco_mini():
 
 
 @pytest.fixture(scope="session")
+def coco_person_kp():
+    return real_data("coco", "coco_person_kp")
+
+
+@pytest.fixture(scope="session")
 def bccd():
     return real_data("coco", "bccd")
 

@@ -1,4 +1,4 @@
-"""The detectors that tests build: small forms of every name, and which of them `make test` asks."""
+"""The one-shot detectors that tests build: small forms of every name, and which of them `make test` asks."""
 
 import pytest
 
@@ -25,6 +25,5 @@ def small(name, classes=3, **options):
 
 
 def detectors(quick):
-    """Parametrizes a test by ``name``, over all detectors; those that are not in ``quick`` are slow tests."""
-    names = tfzoo.list_models("detection")
-    return pytest.mark.parametrize("name", [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in names])
+    """Parametrizes a test by ``name``, over all of them; those that are not in ``quick`` are slow tests."""
+    return pytest.mark.parametrize("name", [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in sorted(CASES)])

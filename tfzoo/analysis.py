@@ -86,6 +86,12 @@ def analyse(model, image_size) -> Analysis:
     )
 
 
+def multiply_adds_of_fixed(graph) -> int:
+    """Those of a functional model whose input has a size of its own, such as the head of a region."""
+    layers = (layer for layer in graph.layers if layer.weights)
+    return sum(multiply_adds(layer, (1, *layer.input.shape[1:]), (1, *layer.output.shape[1:])) for layer in layers)
+
+
 def without_weights(function):
     """Calls ``function``; models that it builds get no values for their weights, and so take no memory for them.
 

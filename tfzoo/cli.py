@@ -106,6 +106,7 @@ AUGMENTATIONS = (  # fields of the recipe: type, default, explanation
     ("hue", float, "0", "0 to 1"),
     ("zoom_out", float, "1", "factor from 1: SSD's larger canvas around every other picture (there 4); detectors only"),
     ("mosaic", float, "0", "share of pictures that are put together from four; detectors only"),
+    ("max_objects", int, "all", "choice of so many objects where a training picture has more; detectors only"),
 )
 RECIPE = (  # arguments of its names that a recipe takes, where they are given
     "epochs", "batch_size", "image_size", "several_sizes", "learning_rate", "loss", "class_weights", "precision", "scale", "flip",
@@ -168,7 +169,7 @@ def run_evaluate(args):
         with open(args.json, "w") as file:
             json.dump(result, file, indent=1)
     if args.output:
-        held = {"semantic": "the confusion matrix as a picture", "detection": "precision over recall as a picture"}[result["task"]]
+        held = "the confusion matrix as a picture" if result["task"] == "semantic" else "precision over recall as a picture"
         print(f"\n{args.output} holds {held}{' and the worst pictures' if args.worst else ''}.")
 
 
@@ -383,7 +384,10 @@ def _add_evaluate(commands):
         help="segmenters: also the Rand error of this class's connected regions, such as cells between membranes",
     )
     parser.add_argument(
-        "--max-detections", type=_count, metavar="N", help="detectors: so many of each class in a picture count (default: 100)"
+        "--max-detections",
+        type=_count,
+        metavar="N",
+        help="detectors: so many of each class in a picture count (default: 100; keypoints: 20)",
     )
     _add_overwrite(parser)
 

@@ -29,7 +29,8 @@ class Facts:
     Attributes:
         parameters: number of weights, those that training does not move among them.
         gflops: 10^9 operations for one picture of ``image_size``, a multiply-add counted as 2. Convolutions, transposed
-            convolutions and dense layers are counted exactly; poolings, resizing and element-wise operations are left out.
+            convolutions and dense layers are counted exactly, those of a second stage for all regions that ``predict`` runs it
+            on; poolings, resizing and element-wise operations are left out.
         image_size: (height, width) that ``gflops`` is for.
         num_classes: that the model was built for.
         receptive_field: side in pixels of what one answered pixel sees through convolutions and local poolings (theoretical).
@@ -57,17 +58,18 @@ def describe(name: str, image_size=IMAGE_SIZE, num_classes=NUM_CLASSES, **option
     Raises:
         InputError: an unknown name or option.
     """
-    from tfzoo.analysis import analyse, without_weights
+    from tfzoo.analysis import analyse, multiply_adds_of_fixed, without_weights
     from tfzoo.factory import create_model
 
     def read():
         model = create_model(name, num_classes=num_classes, **options)
-        return model.count_params(), model.fixed_size or image_size, analyse(model, image_size)
+        regions = sum(count * multiply_adds_of_fixed(head) for head, count in model.region_heads())
+        return model.count_params(), model.fixed_size or image_size, analyse(model, image_size), regions
 
-    parameters, image_size, analysis = without_weights(read)
+    parameters, image_size, analysis, regions = without_weights(read)
     return Facts(
         parameters=parameters,
-        gflops=2 * analysis.multiply_adds / 1e9,
+        gflops=2 * (analysis.multiply_adds + regions) / 1e9,
         image_size=tuple(image_size),
         num_classes=num_classes,
         receptive_field=analysis.receptive_field,

@@ -1,4 +1,4 @@
-"""Pictures for people: label maps as colours over the photograph, with a legend; boxes with names and scores; curves."""
+"""Pictures for people: label maps as colours over the photograph, with a legend; boxes, masks and skeletons; curves."""
 
 import colorsys
 
@@ -6,12 +6,19 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from tfzoo.data.images import IGNORE_LABEL
+from tfzoo.data.instance_masks import mask_boxes, paste_masks
 
 _FIRST_COLOURS = (  # distinct on photographs, also for most colour-blind people (after Okabe & Ito 2008)
     (0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0), (204, 121, 167), (86, 180, 233), (240, 228, 66),
 )  # fmt: skip
 BACKGROUND_NAMES = ("background", "__background__")
 PAPER, INK = (255, 255, 255), (30, 30, 30)
+SKELETON = (  # pairs of COCO's 17 points of a person
+    (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10), (1, 2), (0, 1),
+    (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+)  # fmt: skip
+PERSON_POINTS = 17
+MOST_NAMED = 40  # objects with masks of which names and boxes can be read
 MOST_NUMBERED = 20  # classes in a confusion matrix whose cells have room for a number
 MOST_CURVES = 12  # classes in a precision-recall picture that can be told apart
 _BAND = 256  # rows that are painted at once
@@ -127,33 +134,96 @@ def comparison(images, truth, predicted, class_names, titles=("picture", "truth"
     return np.concatenate([np.asarray(head), body, legend(shown, class_names, body.shape[1], shares=False)])
 
 
-def draw_boxes(image, boxes, labels, class_names, scores=None, minimum_width=320) -> np.ndarray:
+def draw_boxes(image, boxes, labels, class_names, scores=None, minimum_width=320, masks=None, keypoints=None) -> np.ndarray:
     """Draws boxes with their names and scores onto a picture, enlarged to at least ``minimum_width``.
+
+    With masks or keypoints each object has a colour of its own, without them that of its class. Where there are many objects with
+    masks (``MOST_NAMED``), their boxes and names are left out, as they would hide them.
 
     Args:
         image: uint8 [H, W, 3].
         boxes: [N, 4], xyxy in its pixels; labels: integers [N]. Of boxes that overlap the last is on top.
         class_names: C names.
         scores: [N], written after the names; None: names alone.
+        masks: bool or uint8 [N, H, W]: areas that are tinted, with a contour.
+        keypoints: [N, K, 3], x and y in the picture's pixels, and visibility: 0 is not drawn. Lines join the 17 points of a person.
 
     Returns:
         uint8 [H', W', 3]
     """
+    boxes, labels = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(labels, int)
+    colours = palette(class_names)[labels] if masks is None and keypoints is None else palette([""] * len(labels))
+    if masks is not None:
+        image = tint(image, masks, colours)
     factor = -(-minimum_width // image.shape[1])
     canvas = Image.fromarray(_enlarge(image, factor))
-    pen, colours = ImageDraw.Draw(canvas), palette(class_names)
+    if masks is None or len(labels) <= MOST_NAMED:
+        _draw_frames(canvas, boxes * factor, [class_names[label] for label in labels], colours, scores)
+    if keypoints is not None:
+        for points, colour in zip(np.asarray(keypoints) * (factor, factor, 1), colours, strict=True):
+            _draw_points(canvas, points, tuple(colour.tolist()))
+    return np.asarray(canvas)
+
+
+def draw_found(image, answer, class_names, min_score) -> np.ndarray:
+    """Draws what a detector answers for a picture, from a score of ``min_score``, the surest on top: see ``draw_boxes``.
+
+    Args:
+        image: uint8 [H, W, 3].
+        answer: "boxes" [D, 4], "scores" [D], "labels" [D], -1 for none; and "masks" [D, 28, 28] or "keypoints" [D, K, 3].
+    """
+    found = {name: np.asarray(values) for name, values in answer.items() if name != "num_detections"}
+    drawn = np.flatnonzero((found["labels"] >= 0) & (found["scores"] >= min_score))[::-1]
+    found = {name: values[drawn] for name, values in found.items()}
+    masks = paste_masks(found["masks"], found["boxes"], image.shape[:2]) if "masks" in found else None
+    marks = {"masks": masks, "keypoints": found.get("keypoints")}
+    return draw_boxes(image, found["boxes"], found["labels"], class_names, found["scores"], **marks)
+
+
+def tint(image, masks, colours, opacity=0.45) -> np.ndarray:
+    """Paints masks over a picture, each in its colour, its contour in full colour; where they overlap the last is on top.
+
+    Args:
+        image: uint8 [H, W, 3]; masks: bool or uint8 [N, H, W]; colours: uint8 [N, 3].
+
+    Returns:
+        uint8 [H, W, 3]
+    """
+    painted = image.copy()
+    thickness = max(image.shape[:2]) // 400 | 1
+    for mask, (left, top, right, bottom), colour in zip(masks, mask_boxes(masks), colours, strict=True):
+        inside = np.asarray(mask[top:bottom, left:right], bool)
+        if inside.size:
+            framed = Image.fromarray(np.pad(inside, thickness).astype(np.uint8))
+            core = np.asarray(framed.filter(ImageFilter.MinFilter(2 * thickness + 1)))[thickness:-thickness, thickness:-thickness]
+            area = painted[top:bottom, left:right]
+            strength = np.where(inside, np.where(core, opacity, 1), 0).astype(np.float32)[..., None]
+            area[:] = np.rint(area + (colour.astype(np.float32) - area) * strength)
+    return painted
+
+
+def _draw_points(canvas, points, colour):
+    """An object's points that are known, and the lines between those of a person."""
+    pen, size = ImageDraw.Draw(canvas), max(max(canvas.size) // 250, 2)
+    for first, second in SKELETON if len(points) == PERSON_POINTS else ():
+        if points[first, 2] > 0 and points[second, 2] > 0:
+            pen.line((*points[first, :2], *points[second, :2]), fill=colour, width=size)
+    for x, y, visibility in points:
+        if visibility > 0:
+            pen.ellipse((x - size, y - size, x + size, y + size), fill=colour, outline=PAPER)
+
+
+def _draw_frames(canvas, boxes, texts, colours, scores):
+    """Boxes with names and scores, onto a Pillow picture."""
+    pen = ImageDraw.Draw(canvas)
     thickness = max(2, max(canvas.size) // 400)
     font = ImageFont.load_default(max(12, max(canvas.size) // 60))
-    texts = [class_names[label] for label in labels]
     if scores is not None:
         texts = [f"{text} {score:.2f}" for text, score in zip(texts, scores, strict=True)]
-    for box, label, text in zip(np.asarray(boxes, np.float64).reshape(-1, 4) * factor, labels, texts, strict=True):
-        left, top, right, bottom = box
+    for (left, top, right, bottom), colour, text in zip(boxes, map(tuple, colours.tolist()), texts, strict=True):
         corners = (left, top, max(right - 1, left), max(bottom - 1, top))  # Pillow's last pixel is inside
-        colour = tuple(colours[label].tolist())
         pen.rectangle(corners, outline=colour, width=thickness)
         _write_name(pen, canvas.size, corners, text, font, colour)
-    return np.asarray(canvas)
 
 
 def _write_name(pen, size, corners, text, font, colour):
@@ -199,8 +269,8 @@ def _fit(picture, side):
     return Image.fromarray(picture).resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BOX)
 
 
-def plot_precision_recall(curves, path, mean_ap=None) -> None:
-    """Draws precision over recall at one IoU, a curve for each class, and their mean.
+def plot_precision_recall(curves, path, mean_ap=None, title="AP at IoU 0.5") -> None:
+    """Draws precision over recall at one overlap, a curve for each class, and their mean.
 
     Where there are more classes than can be told apart, all are drawn thin and grey, and only the mean has a name.
 
@@ -208,6 +278,7 @@ def plot_precision_recall(curves, path, mean_ap=None) -> None:
         curves: class name -> precision [101] at recall 0, 0.01, ... 1.
         path: picture file.
         mean_ap: written beside the mean.
+        title: what the numbers in the legend are.
     """
     from matplotlib.figure import Figure
 
@@ -228,7 +299,7 @@ def plot_precision_recall(curves, path, mean_ap=None) -> None:
     axes.grid(color="0.92")
     axes.spines[["top", "right"]].set_visible(False)
     if curves:
-        axes.legend(frameon=False, fontsize=8, title="AP at IoU 0.5", title_fontsize=8)
+        axes.legend(frameon=False, fontsize=8, title=title, title_fontsize=8)
     figure.savefig(path, dpi=150)
 
 

@@ -32,14 +32,14 @@ class Entry:
         return getattr(importlib.import_module(module), name)
 
 
-def _semantic(builder, paper, published="", weights=(), **options):
-    return Entry(f"tfzoo.models.{builder}", "semantic", paper, options, weights, published)
+def _of_task(task):
+    def line(builder, paper, published="", weights=(), **options):
+        return Entry(f"tfzoo.models.{builder}", task, paper, options, weights, published)
+
+    return line
 
 
-def _detection(builder, paper, published="", weights=(), **options):
-    return Entry(f"tfzoo.models.{builder}", "detection", paper, options, weights, published)
-
-
+_semantic, _detection, _instance, _keypoint = map(_of_task, ("semantic", "detection", "instance", "keypoint"))
 IMAGENET, VOC, COCO = ("imagenet",), ("voc", "imagenet"), ("coco", "imagenet")
 
 MODELS = {
@@ -92,6 +92,34 @@ MODELS = {
     ),
     "yolov1_tiny": _detection("yolov1:YOLOv1", "Redmon 2016", "mAP 52.7 (VOC 2007 test)"),
     "yolov2_darknet19": _detection("yolov2:YOLOv2", "Redmon 2017", "mAP 76.8 (VOC 2007 test, at 416)"),
+    "fasterrcnn_resnet50_fpn": _detection(
+        "faster_rcnn:FasterRCNN", "Ren 2015", "box AP 37.0 (COCO val2017)", COCO, backbone="resnet50"
+    ),
+    "fasterrcnn_resnet50_fpn_v2": _detection(
+        "faster_rcnn:FasterRCNN", "Li 2021", "box AP 46.7 (COCO val2017)", COCO, backbone="resnet50", version=2
+    ),
+    "fasterrcnn_mobilenet_v3_large_fpn": _detection(
+        "faster_rcnn:FasterRCNN", "Ren 2015", "box AP 32.8 (COCO val2017)", COCO, backbone="mobilenet_v3_large"
+    ),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": _detection(
+        "faster_rcnn:FasterRCNN",
+        "Ren 2015",
+        "box AP 22.8 (COCO val2017)",
+        COCO,
+        backbone="mobilenet_v3_large",
+        published_size=320,
+    ),
+    "fasterrcnn_vgg16": _detection("faster_rcnn:FasterRCNN", "Ren 2015", "mAP 73.2 (VOC 2007 test)", IMAGENET, backbone="vgg16"),
+    "maskrcnn_resnet50_fpn": _instance(
+        "mask_rcnn:MaskRCNN", "He 2017", "box AP 37.9, mask AP 34.6 (COCO val2017)", COCO, backbone="resnet50"
+    ),
+    "maskrcnn_resnet50_fpn_v2": _instance(
+        "mask_rcnn:MaskRCNN", "Li 2021", "box AP 47.4, mask AP 41.8 (COCO val2017)", COCO, backbone="resnet50", version=2
+    ),
+    "maskrcnn_mobilenetv2_fpn": _instance("mask_rcnn:MaskRCNN", "He 2017", weights=IMAGENET, backbone="mobilenetv2"),
+    "keypointrcnn_resnet50_fpn": _keypoint(
+        "keypoint_rcnn:KeypointRCNN", "He 2017", "box AP 54.6, keypoint AP 65.0 (COCO val2017)", COCO, backbone="resnet50"
+    ),
 }
 
 

@@ -11,8 +11,9 @@ import tfzoo
 from tfzoo.benchmarks.accuracy import evaluate, format_table
 from tfzoo.benchmarks.matching import describe, match_detected_classes
 from tfzoo.data import shapes
+from tfzoo.data.images import resize_scores
 from tfzoo.errors import InputError
-from tfzoo.metrics.coco import NAMES
+from tfzoo.metrics.coco import KEYPOINT_NAMES, NAMES
 
 DATA = "shapes:64x96"
 ONE = pytest.approx(1, abs=1e-9)
@@ -26,12 +27,12 @@ def few(monkeypatch):
 class Oracle:
     """Stands for an artifact that knows the truth, but for what ``spoil`` changes; its answers are padded."""
 
-    path, name, task = "oracle", "oracle", "detection"
+    path, name = "oracle", "oracle"
 
-    def __init__(self, data=DATA, split="val", class_names=None, spoil=lambda answer: answer):
-        dataset = tfzoo.load_dataset(data, split, "detection")
-        self.class_names = class_names or dataset.class_names
-        self._truth = (dataset.read_boxes(index)[0] for index in range(len(dataset)))
+    def __init__(self, data=DATA, split="val", class_names=None, spoil=lambda answer: answer, task="detection"):
+        dataset = tfzoo.load_dataset(data, split, task)
+        self.task, self.class_names = task, class_names or dataset.class_names
+        self._truth = (known(dataset.read(index)) for index in range(len(dataset)))
         self._spoil = spoil
 
     def require_answer(self):
@@ -44,12 +45,25 @@ class Oracle:
     @staticmethod
     def _pad(truth):
         count = len(truth["labels"])
-        return {
+        more = {name: np.pad(truth[name], ((0, 2), (0, 0), (0, 0))) for name in ("masks", "keypoints") if name in truth}
+        return more | {
             "boxes": np.pad(truth["boxes"], ((0, 2), (0, 0))),
             "scores": np.pad(np.ones(count, np.float32), (0, 2)),
             "labels": np.pad(truth["labels"], (0, 2), constant_values=-1),
             "num_detections": np.int32(count),
         }
+
+
+def known(sample):
+    """A sample's truth, its masks as those of an answer: 28x28 inside the boxes."""
+    truth = dict(sample["bounding_boxes"])
+    if "instance_masks" in sample:
+        parts = [
+            mask[int(top) : int(bottom), int(left) : int(right)]
+            for mask, (left, top, right, bottom) in zip(sample["instance_masks"], truth["boxes"], strict=True)
+        ]
+        truth["masks"] = np.array([resize_scores(part.astype(np.float32), (28, 28)) for part in parts]).reshape(-1, 28, 28)
+    return truth | ({"keypoints": sample["keypoints"]} if "keypoints" in sample else {})
 
 
 def test_the_truth_scores_one(tmp_path):
@@ -72,6 +86,46 @@ def test_the_truth_scores_one(tmp_path):
         assert line in table
     boxes = result["per_class"]["circle"]["boxes"]
     assert f"| circle | {boxes} | 1.0000 | 1.0000 |" in table
+
+
+def test_masks_are_compared_too(tmp_path):
+    """Masks of 28x28 are coarse at the contour, so an IoU of .95 is not reached by all."""
+    result = evaluate(Oracle(task="instance"), DATA, output=tmp_path)
+    assert result["task"] == "instance" and result["AP"] == ONE and result["voc2012"] == 1
+    assert result["masks"]["AP50"] == ONE and 0.8 < result["masks"]["AP"] <= 1
+    assert set(NAMES) < set(result["masks"]) and set(result["masks"]["per_class"]["star"]) == {"AP", "AP50", "boxes"}
+    assert result["max_detections"] == result["masks"]["max_detections"] == 100
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "result.json", "table.md", "precision_recall.png", "precision_recall_masks.png",
+    }  # fmt: skip
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+    table = format_table(result)
+    assert "| metric | boxes | masks |" in table and "| AP50 | 1.0000 | 1.0000 |" in table
+    assert f"| AP | 1.0000 | {result['masks']['AP']:.4f} |" in table and "| AP50 as VOC 2012 (area) | 1.0000 | - |" in table
+    assert "| class | boxes | AP | AP50 | masks | AP of masks | AP50 of masks |" in table and "Up to 100 detections" in table
+
+
+def test_empty_masks_are_wrong_though_boxes_are_right():
+    empty = lambda answer: answer | {"masks": answer["masks"] * 0}  # noqa: E731
+    result = evaluate(Oracle(task="instance", spoil=empty), DATA, max_detections=300)
+    assert result["AP"] == ONE and result["masks"]["AP"] == 0 and result["masks"]["max_detections"] == 300
+
+
+def test_keypoints_are_compared_too(tmp_path):
+    result = evaluate(Oracle(task="keypoint"), DATA, output=tmp_path)
+    points = result["keypoints"]
+    assert result["AP"] == points["AP"] == points["AR75"] == ONE and set(KEYPOINT_NAMES) < set(points)
+    assert points["left_out"] == ["circle"] and points["sigmas"] == [0.05] * 5
+    assert (tmp_path / "precision_recall_keypoints.png").is_file()
+    table = (tmp_path / "table.md").read_text()
+    for line in (
+        "| metric | boxes | keypoints |",
+        "| AR50 | - | 1.0000 |",
+        "Up to 100 boxes and 20 keypoints of a class in a picture count.",
+        "a sigma of 0.05 for each point",
+        "there are no keypoints of them: circle.",
+    ):
+        assert line in table
 
 
 def test_what_is_wrong_is_counted(tmp_path):

@@ -47,7 +47,7 @@ def test_demo_leaves_a_report(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_demo_of_detection_leaves_a_report(tmp_path, monkeypatch):
-    monkeypatch.setitem(demo.PLANS["detection"].options, "width_multiplier", 0.125)
+    monkeypatch.setitem(demo.PLANS["detection"].options, "width_multiplier", 0.0625)
     results = demo.demo(tmp_path, task="detection", epochs=1)
     assert [row["format"] for row in results["rows"]] == [
         "keras",
@@ -57,5 +57,6 @@ def test_demo_of_detection_leaves_a_report(tmp_path, monkeypatch):
         "tflite dynamic",
         "tflite",
     ]
-    assert all("AP50" in row for row in results["rows"])
+    exact = [row["AP50"] for row in results["rows"] if row["format"] in ("keras", "savedmodel", "onnx", "tflite")]
+    assert exact == pytest.approx(4 * [exact[0]], abs=1e-3)  # scores that differ in the last place may change places
     assert "data:image/png;base64" in (tmp_path / "report.html").read_text()

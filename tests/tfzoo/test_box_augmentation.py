@@ -14,13 +14,14 @@ from tfzoo.data.box_augmentation import (
     show,
 )
 from tfzoo.data.boxes import box_ious
+from tfzoo.data.objects import Objects
 
 STILL = {"scale": (1, 1), "flip": None, "brightness": 0, "contrast": 0}
 COLOURS = np.array([(255, 0, 0), (0, 255, 0), (0, 0, 255)], np.uint8)
 
 
 def painted(seed=0, height=120, width=160):
-    """A black picture with up to three rectangles that do not touch, each filled with the colour of its label."""
+    """A black picture with three rectangles that do not touch, each filled with the colour of its label; and the objects."""
     rng = np.random.default_rng(seed)
     image, boxes = np.zeros((height, width, 3), np.uint8), []
     for label in range(3):
@@ -29,7 +30,12 @@ def painted(seed=0, height=120, width=160):
         right, bottom = left + rng.integers(20, 36), top + rng.integers(20, 59)
         image[top:bottom, left:right] = COLOURS[label]
         boxes.append((left, top, right, bottom))
-    return image, np.array(boxes, np.float32), np.arange(3, dtype=np.int32)
+    return image, numbered(boxes)
+
+
+def numbered(boxes):
+    """Objects with the boxes given, labelled 0, 1, ..."""
+    return Objects(np.array(boxes, np.float32).reshape(-1, 4), np.arange(len(boxes), dtype=np.int32))
 
 
 def seen(image, label):
@@ -44,34 +50,33 @@ def seen(image, label):
 
 def test_a_window_is_stretched_and_boxes_with_it():
     """The window x 20 to 60, y 10 to 30 at twice its size: by hand, (x - 20) * 2 and (y - 10) * 2."""
-    image, _, _ = painted()
-    boxes = np.array([[30, 15, 40, 20], [10, 5, 36, 25], [55, 12, 80, 16], [70, 12, 90, 20]], np.float32)
-    picture, moved, labels = show(image, boxes, np.arange(4, dtype=np.int32), (20, 10, 60, 30), (40, 80))
-    assert picture.shape == (40, 80, 3) and moved.dtype == np.float32 and labels.dtype == np.int32
+    image, _ = painted()
+    objects = numbered([[30, 15, 40, 20], [10, 5, 36, 25], [55, 12, 80, 16], [70, 12, 90, 20]])
+    picture, moved = show(image, objects, (20, 10, 60, 30), (40, 80))
+    assert picture.shape == (40, 80, 3) and moved.boxes.dtype == np.float32 and moved.labels.dtype == np.int32
     # The second is cut off at the left and at the top; the third has its centre outside, the fourth all of it.
-    assert labels.tolist() == [0, 1]
-    np.testing.assert_array_equal(moved, [[20, 10, 40, 20], [0, 0, 32, 30]])
+    assert moved.labels.tolist() == [0, 1]
+    np.testing.assert_array_equal(moved.boxes, [[20, 10, 40, 20], [0, 0, 32, 30]])
 
 
 def test_mirrors():
-    image, _, _ = painted()
-    boxes, labels = np.array([[30, 15, 40, 20]], np.float32), np.array([1], np.int32)
+    image, _ = painted()
     whole = (0, 0, 160, 120)
     for mirrored, expected, flipped in (
         (("horizontal",), [120, 15, 130, 20], image[:, ::-1]),
         (("vertical",), [30, 100, 40, 105], image[::-1]),
         (("horizontal", "vertical"), [120, 100, 130, 105], image[::-1, ::-1]),
     ):
-        picture, moved, _ = show(image, boxes, labels, whole, (120, 160), mirrored)
+        picture, moved = show(image, numbered([[30, 15, 40, 20]]), whole, (120, 160), mirrored)
         np.testing.assert_array_equal(picture, flipped)
-        np.testing.assert_array_equal(moved, [expected])
+        np.testing.assert_array_equal(moved.boxes, [expected])
 
 
 def test_outside_the_picture_is_fill():
     image = np.full((10, 20, 3), 200, np.uint8)
-    picture, boxes, _ = show(image, np.array([[0, 0, 20, 10]], np.float32), np.array([0]), (-20, -10, 40, 20), (30, 60))
+    picture, objects = show(image, numbered([[0, 0, 20, 10]]), (-20, -10, 40, 20), (30, 60))
     assert (picture[10:20, 20:40] == 200).all() and (picture == FILL).all(axis=-1).sum() == 30 * 60 - 10 * 20
-    np.testing.assert_array_equal(boxes, [[20, 10, 40, 20]])
+    np.testing.assert_array_equal(objects.boxes, [[20, 10, 40, 20]])
 
 
 @pytest.mark.parametrize(
@@ -80,10 +85,10 @@ def test_outside_the_picture_is_fill():
     ids=["no width", "upside down", "left of the picture", "half outside", "right of the picture", "below a pixel when shrunk"],
 )
 def test_boxes_of_less_than_a_pixel_inside_are_dropped(box):
-    image, _, _ = painted()
-    _, boxes, _ = show(image, np.array([box], np.float32), np.array([0]), (0, 0, 160, 120), (60, 80))
+    image, _ = painted()
+    _, objects = show(image, numbered([box]), (0, 0, 160, 120), (60, 80))
     expected = [[75, 2.5, 80, 5]] if box[0] == 150 else []
-    np.testing.assert_array_equal(boxes, np.reshape(np.array(expected, np.float32), (-1, 4)))
+    np.testing.assert_array_equal(objects.boxes, np.reshape(np.array(expected, np.float32), (-1, 4)))
 
 
 # === What is drawn ===
@@ -106,10 +111,11 @@ def test_boxes_stay_around_what_they_are_boxes_of(augmentation, size):
     """Within a pixel: an edge between two pixels is found at the nearest one, and interpolation blurs it."""
     changed = kept = 0
     for seed in range(25):
-        image, boxes, labels = painted(seed)
-        picture, moved, left = change_geometry(image, boxes, labels, size, augmentation, np.random.default_rng(seed))
+        image, objects = painted(seed)
+        picture, left = change_geometry(image, objects, size, augmentation, np.random.default_rng(seed))
+        boxes, moved = objects.boxes, left.boxes
         assert picture.shape == (*size, 3) and picture.dtype == np.uint8
-        for box, label in zip(moved, left, strict=True):
+        for box, label in zip(moved, left.labels, strict=True):
             if min(box[2] - box[0], box[3] - box[1]) >= 4:
                 np.testing.assert_allclose(box, seen(picture, label), atol=1.0)
                 kept += 1
@@ -119,10 +125,10 @@ def test_boxes_stay_around_what_they_are_boxes_of(augmentation, size):
 
 
 def test_nothing_drawn_is_a_plain_resize():
-    image, boxes, labels = painted()
-    picture, moved, _ = change_geometry(image, boxes, labels, (60, 80), NO_AUGMENTATION, np.random.default_rng(0))
-    np.testing.assert_array_equal(moved, boxes / 2)
-    np.testing.assert_array_equal(picture, show(image, boxes, labels, (0, 0, 160, 120), (60, 80))[0])
+    image, objects = painted()
+    picture, moved = change_geometry(image, objects, (60, 80), NO_AUGMENTATION, np.random.default_rng(0))
+    np.testing.assert_array_equal(moved.boxes, objects.boxes / 2)
+    np.testing.assert_array_equal(picture, show(image, objects, (0, 0, 160, 120), (60, 80))[0])
 
 
 def test_zoom_out_happens_to_half_of_the_pictures_and_never_cuts():
@@ -143,7 +149,7 @@ def test_zoom_out_happens_to_half_of_the_pictures_and_never_cuts():
 
 def test_a_crop_overlaps_an_object_as_drawn():
     window = np.array([0, 0, 160, 120], np.float64)
-    _, boxes, _ = painted()
+    boxes = painted()[1].boxes
     crops = [draw_iou_crop(window, boxes, np.random.default_rng(seed)) for seed in range(300)]
     whole = sum(np.array_equal(crop, window) for crop in crops)
     assert 300 / len(LEAST_OVERLAPS) * 0.6 < whole < 300 * 0.6  # one of seven at once; others after trials in vain
@@ -165,9 +171,9 @@ def test_a_crop_of_a_picture_without_boxes_is_the_whole():
 
 
 def test_mosaic_puts_four_pictures_together():
-    samples = [(np.full((40, 40, 3), value, np.uint8), *painted()[1:]) for value in (10, 60, 110, 160)]
+    samples = [(np.full((40, 40, 3), value, np.uint8), painted()[1]) for value in (10, 60, 110, 160)]
     for seed in range(20):
-        canvas, _, _ = mosaic(samples, (60, 80), Augmentation(**STILL), np.random.default_rng(seed))
+        canvas, _ = mosaic(samples, (60, 80), Augmentation(**STILL), np.random.default_rng(seed))
         assert [canvas[0, 0, 0], canvas[0, -1, 0], canvas[-1, 0, 0], canvas[-1, -1, 0]] == [10, 60, 110, 160]
         height, width = (canvas[:, 0, 0] == 10).sum(), (canvas[0, :, 0] == 10).sum()
         assert 15 <= height <= 45 and 20 <= width <= 60
@@ -180,12 +186,12 @@ def test_boxes_of_a_mosaic_stay_around_their_objects():
     for seed in range(30):
         samples = []
         for number in range(3):
-            image, boxes, labels = painted(seed)
+            image, objects = painted(seed)
             image[(image != COLOURS[number]).any(axis=-1)] = 0
-            samples.append((image, boxes[number : number + 1], labels[number : number + 1]))
-        samples.append((np.zeros_like(image), boxes[:0], labels[:0]))
-        canvas, boxes, labels = mosaic(samples, (120, 160), Augmentation(**STILL), np.random.default_rng(seed))
-        for box, label in zip(boxes, labels, strict=True):
+            samples.append((image, objects.select(np.array([number]))))
+        samples.append((np.zeros_like(image), numbered([])))
+        canvas, found = mosaic(samples, (120, 160), Augmentation(**STILL), np.random.default_rng(seed))
+        for box, label in zip(found.boxes, found.labels, strict=True):
             np.testing.assert_allclose(box, seen(canvas, label), atol=1.0)
             kept += 1
     assert kept > 20
@@ -194,8 +200,8 @@ def test_boxes_of_a_mosaic_stay_around_their_objects():
 def test_one_seed_gives_the_same_picture_and_another_another():
     everything = Augmentation(zoom_out=2.0, iou_crop=True)
     first, again, other = (change_geometry(*painted(), (64, 64), everything, np.random.default_rng(seed)) for seed in (3, 3, 4))
-    for one, two in zip(first, again, strict=True):
-        np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(first[0], again[0])
+    np.testing.assert_array_equal(first[1].boxes, again[1].boxes)
     assert (first[0] != other[0]).any()
 
 

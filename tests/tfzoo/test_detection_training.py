@@ -1,12 +1,14 @@
 """Training a detector: average precision in the logs, the checkpoint that is kept, resuming."""
 
 import csv
+import functools
 import json
 import types
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from tiny_detector import ENTRY
 from tiny_detector import NAME as MODEL
 
@@ -16,7 +18,8 @@ from tfzoo.data.augmentation import Augmentation
 from tfzoo.data.boxes import scale_boxes
 from tfzoo.errors import InputError
 from tfzoo.training import Recipe, train
-from tfzoo.training.callbacks import CocoEvaluation
+from tfzoo.training.callbacks import CocoEvaluation, Pictures
+from tfzoo.training.run import MONITORS
 from tfzoo.zoo import MODELS
 
 RECIPE = {"batch_size": 4, "picture_epochs": 1, "scale": (1, 1)}
@@ -53,8 +56,19 @@ class Knows:
             answer["boxes"][row, :count] = scale_boxes(found["boxes"], sample["images"].shape[:2], image.shape[:2])
             answer["labels"][row, :count] = found["labels"]
             answer["scores"][row, :count] = self._score(self._seen)
+            for name, values in self._more(sample, image.shape[:2]).items():
+                whole = answer.setdefault(name, np.zeros((len(images), places, *values.shape[1:])))
+                whole[row, :count] = values
             self._seen += 1
         return answer
+
+    @staticmethod
+    def _more(sample, size):
+        """Masks that fill the boxes; points at the size of the picture that is given."""
+        height, width = sample["images"].shape[:2]
+        if "instance_masks" in sample:
+            return {"masks": np.ones((len(sample["instance_masks"]), 28, 28), np.float32)}
+        return {"keypoints": sample["keypoints"] * (size[1] / width, size[0] / height, 1)} if "keypoints" in sample else {}
 
 
 def evaluation(dataset, model=None, **options):
@@ -73,6 +87,29 @@ def test_boxes_are_compared_in_the_original_pictures(few, size):
     assert logs == {"loss": 1.0, "val_AP": pytest.approx(1, abs=1e-9), "val_AP50": pytest.approx(1, abs=1e-9)}
     assert callback.model.sizes == [(3, *(size or (64, 64))), (1, *(size or (64, 64)))]
     assert callback.result["per_class"].keys() == set(dataset.class_names)
+
+
+def test_masks_and_keypoints_are_compared_in_the_original_pictures(few):
+    """Masks that fill their boxes are right at a low IoU only; the logs have what the best checkpoint is chosen by."""
+    logs = {}
+    evaluation(load_dataset(DATA, "val", "instance"), image_size=(48, 100)).on_epoch_end(0, logs)
+    assert set(logs) == {"val_AP", "val_AP50", "val_AP_mask", "val_AP50_mask"} and MONITORS["instance"] == "val_AP_mask"
+    assert logs["val_AP"] == pytest.approx(1, abs=1e-9) and 0 < logs["val_AP_mask"] < 0.9 and logs["val_AP50_mask"] > 0.1
+    logs = {}
+    evaluation(load_dataset(DATA, "val", "keypoint"), image_size=(48, 100)).on_epoch_end(0, logs)
+    assert logs == dict.fromkeys(("val_AP", "val_AP50", "val_AP_keypoints", "val_AP50_keypoints"), pytest.approx(1, abs=1e-6))
+    assert MONITORS["keypoint"] in logs
+
+
+@pytest.mark.parametrize("task", ["detection", "instance", "keypoint"])
+def test_pictures_show_truth_and_answer(few, tmp_path, task):
+    dataset = load_dataset(DATA, "val", task)
+    callback = Pictures(dataset, tmp_path, 1, (48, 100), count=4)
+    callback.set_model(Knows(dataset))
+    callback.model.predict = functools.partial(callback.model.predict, batch_size=4)
+    callback.write(3)
+    picture = np.asarray(Image.open(tmp_path / "epoch_003.png"))
+    assert picture.shape[1] > 2 * 400 and np.ptp(picture) > 200
 
 
 def test_pictures_of_several_sizes_are_run_by_themselves(few):
@@ -200,6 +237,11 @@ def test_sizes_may_change_while_it_trains(few, tmp_path):
     assert (
         np.isfinite(float(row["loss"])) and json.loads((tmp_path / "run" / "training.json").read_text())["recipe"]["several_sizes"]
     )
+
+
+def test_the_number_of_keypoints_is_the_data_s(few, tmp_path):
+    with pytest.raises(InputError, match="'num_keypoints' is set by the data"):
+        train(MODEL, DATA, tmp_path / "run", options={"num_keypoints": 3})
 
 
 def test_segmenters_train_at_one_size(tmp_path):

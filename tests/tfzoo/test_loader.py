@@ -125,11 +125,6 @@ def test_labels_are_only_classes_and_the_ignored_one(painted):
             assert set(np.unique(labels)) <= {*range(5), 255}
 
 
-@pytest.mark.parametrize("task", ["instance", "keypoint"])
-def test_loaders_of_other_tasks_are_refused(expect_sentence, task):
-    expect_sentence(lambda: load_dataset("shapes", "val", task).loader(), task, "samples()")
-
-
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"workers": 0}])
 def test_a_loader_needs_something_to_do_and_someone_to_do_it(expect_sentence, painted, wrong):
     expect_sentence(lambda: painted.loader(**wrong), next(iter(wrong)))

@@ -221,11 +221,6 @@ def test_colour_changes_leave_labels_alone(painted):
         np.testing.assert_array_equal(labels, expected)
 
 
-@pytest.mark.parametrize("task", ["instance", "keypoint"])
-def test_batches_of_other_tasks_are_refused(expect_sentence, task):
-    expect_sentence(lambda: load_dataset("shapes", "val", task).batches(), task, "samples()")
-
-
 def sentence_of_iterating(data):
     with pytest.raises(Exception) as caught:  # TensorFlow chooses the class
         for _ in data:

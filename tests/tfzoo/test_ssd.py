@@ -75,9 +75,7 @@ TENSORS = {"ssd300_vgg16": 2 * (13 + 2 + 8 + 12) + 1}
 
 @pytest.mark.parametrize("name", LAYOUT)
 def test_layers_bear_torchvisions_names(name):
-    shapes = without_weights(
-        lambda: {key: torchvision.their_shape(v.shape, axes) for key, (v, axes) in torchvision.expected(built(name)).items()}
-    )
+    shapes = without_weights(lambda: {key: slot.their_shape for key, slot in torchvision.expected(built(name)).items()})
     assert {key: shapes.get(key) for key in LAYOUT[name]} == LAYOUT[name]
     assert len(shapes) == TENSORS.get(name, len(shapes))
 

@@ -87,9 +87,7 @@ TENSORS = {  # in each file, without the norms' counters of batches
 
 @pytest.mark.parametrize("name", LAYOUT)
 def test_layers_bear_torchvisions_names(name):
-    shapes = without_weights(
-        lambda: {key: torchvision.their_shape(v.shape, axes) for key, (v, axes) in torchvision.expected(built(name)).items()}
-    )
+    shapes = without_weights(lambda: {key: slot.their_shape for key, slot in torchvision.expected(built(name)).items()})
     assert {key: shapes.get(key) for key in LAYOUT[name]} == LAYOUT[name]
     assert len(shapes) == TENSORS.get(name, len(shapes))
 

@@ -83,9 +83,7 @@ TENSORS = {  # in each file, without the norms' counters of batches: ResNet-50, 
 
 @every_name
 def test_layers_bear_torchvisions_names(name):
-    shapes = without_weights(
-        lambda: {key: torchvision.their_shape(v.shape, axes) for key, (v, axes) in torchvision.expected(built(name)).items()}
-    )
+    shapes = without_weights(lambda: {key: slot.their_shape for key, slot in torchvision.expected(built(name)).items()})
     assert {key: shapes.get(key) for key in LAYOUT[name]} == LAYOUT[name]
     assert len(shapes) == TENSORS[name]
 

@@ -8,12 +8,14 @@ from tfzoo.visualization import (
     comparison,
     contact_sheet,
     draw_boxes,
+    draw_found,
     explained,
     legend,
     overlay,
     palette,
     plot_confusion,
     plot_precision_recall,
+    tint,
 )
 
 NAMES = ["background", "cell", "nucleus"]
@@ -203,6 +205,71 @@ def test_a_contact_sheet_has_a_place_for_every_picture():
     assert sheet.shape[0] == 8 + (100 + 24 + 8) + (56 + 24 + 8)  # the second row is as high as its picture
     for colour, area in zip(colours, (100 * 50, 50 * 100, 100 * 56), strict=True):
         assert (sheet == colour).all(axis=-1).sum() == area
+
+
+# === Masks and points ===
+
+
+def test_masks_are_tinted_with_a_contour():
+    image, mask = picture(), np.zeros((2, 40, 60), bool)
+    mask[0, 10:20, 10:30], mask[1, 30:, 50:] = True, True
+    colours = np.array([(0, 114, 178), (230, 159, 0)], np.uint8)
+    painted = tint(image, mask, colours, opacity=0.5)
+    np.testing.assert_array_equal(painted[~mask.any(axis=0)], image[~mask.any(axis=0)])
+    for area, inside, colour in ((mask[0], np.s_[11:19, 11:29], colours[0]), (mask[1], np.s_[31:39, 51:59], colours[1])):
+        np.testing.assert_allclose(painted[inside], (image[inside].astype(float) + colour) / 2, atol=0.5)
+        contour = area.copy()
+        contour[inside] = False
+        assert (painted[contour] == colour).all()
+
+
+def test_without_pixels_nothing_is_tinted():
+    np.testing.assert_array_equal(tint(picture(), np.zeros((1, 40, 60), bool), np.zeros((1, 3), np.uint8)), picture())
+
+
+def test_objects_with_masks_have_colours_of_their_own():
+    masks = np.zeros((2, 340, 400), bool)
+    masks[0, 100:150, 50:90], masks[1, 100:150, 200:240] = True, True
+    boxes = [[50, 100, 90, 150], [200, 100, 240, 150]]
+    drawn = draw_boxes(np.zeros((340, 400, 3), np.uint8), boxes, [0, 0], ["cell"], masks=masks)
+    assert (drawn[100, 60] == palette(["", ""])[0]).all() and (drawn[100, 210] == palette(["", ""])[1]).all()
+
+
+def test_names_of_many_objects_would_hide_their_masks():
+    image, count = np.zeros((340, 400, 3), np.uint8), 60
+    masks = np.zeros((count, 340, 400), bool)
+    masks[:, 100:150, 50:90] = True
+    boxes = np.tile([50, 100, 90, 150], (count, 1))
+    drawn = draw_boxes(image, boxes, [0] * count, ["cell"], masks=masks)
+    assert not drawn[:100].any() and drawn[100:150, 50:90].any()
+    assert draw_boxes(image, boxes, [0] * count, ["cell"])[:100].any()
+
+
+def test_a_skeleton_joins_the_points_that_are_known():
+    """Shoulders (5, 6) and the left elbow (7): two lines, where all are known; the points of another thing are not joined."""
+    points = np.zeros((1, 17, 3))
+    points[0, 5], points[0, 6], points[0, 7] = (100, 200, 2), (300, 200, 1), (100, 280, 2)
+    image, box = np.zeros((300, 400, 3), np.uint8), [[90, 190, 310, 290]]
+    drawn, unknown, other = (
+        draw_boxes(image, box, [0], ["person"], keypoints=p)
+        for p in (points, points * (np.arange(17) != 6)[:, None], points[:, 5:8])
+    )
+    colour = palette([""])[0]
+    assert (drawn[200, 200] == colour).all() and (drawn[240, 100] == colour).all()
+    assert not unknown[200, 200].any() and (unknown[240, 100] == colour).all()
+    assert not other[200, 200].any() and (other[200, 300] == colour).all()
+
+
+def test_an_answer_is_drawn_from_a_score_with_its_masks():
+    answer = {
+        "boxes": np.array([[50, 50, 150, 150], [200, 50, 300, 150], [0, 0, 0, 0]], np.float32),
+        "scores": np.array([0.9, 0.2, 0], np.float32),
+        "labels": np.array([0, 0, -1]),
+        "num_detections": np.int32(2),
+        "masks": np.ones((3, 28, 28), np.float32),
+    }
+    drawn = draw_found(np.full((300, 400, 3), 7, np.uint8), answer, ["cell"], 0.3)
+    assert (drawn[60:140, 60:140] != 7).any(axis=-1).all() and (drawn[:, 180:] == 7).all()
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 30])

@@ -302,9 +302,9 @@ def test_a_backbones_file_fills_the_backbone(write_checkpoint, name):
     )
     path = write_checkpoint(tensors)
     model = tfzoo.create_model(name, num_classes=5, weights=path, **SMALL)
-    for key, (variable, axes) in torchvision.expected(model).items():
+    for key, slot in torchvision.expected(model).items():
         if key.startswith("backbone."):
-            np.testing.assert_array_equal(variable, whole[key].transpose(axes))
+            np.testing.assert_array_equal(slot.variable, whole[key].transpose(slot.axes))
     with pytest.raises(InputError, match="needs to know its classes"):
         tfzoo.create_model(name, weights=path, **SMALL)
 
@@ -318,8 +318,8 @@ def test_ssdlite_cuts_its_backbone_in_two(write_checkpoint):
     variables = torchvision.expected(model)
     assert "backbone.features.0.13.0.weight" in variables and model.options["reduced_tail"] is False
     for key in keys:
-        variable, axes = variables[type(model).backbone_key(key)]
-        np.testing.assert_array_equal(variable, whole[f"backbone.{key}"].transpose(axes))
+        slot = variables[type(model).backbone_key(key)]
+        np.testing.assert_array_equal(slot.variable, whole[f"backbone.{key}"].transpose(slot.axes))
 
 
 @pytest.mark.parametrize("given", [{}, {"class_names": ["disc", "square"]}])

@@ -280,7 +280,7 @@ def test_yolov2_scores_by_hand():
 @pytest.mark.parametrize(
     ("version", "options", "message"),
     [
-        (1, {"grid": 0}, "grid is 0: it must be a whole number above 0"),
+        (1, {"grid": 0}, "grid is 0: it must be a whole number from 1"),
         (1, {"boxes_per_cell": 1.5}, "boxes_per_cell is 1.5"),
         (1, {"min_size": 300}, "min_size and max_size are for networks that take any size"),
         (2, {"anchor_sizes": [(10, 0)]}, "must be .width, height. pairs"),

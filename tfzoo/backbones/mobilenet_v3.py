@@ -37,11 +37,11 @@ BLOCKS = (
 )
 LAST_STAGE = 13  # the block whose stride is the last one
 OUTPUT_STRIDES = (16, 32)
-EPSILON = 1e-3  # of the batch normalisation
+EPSILON = 1e-3  # of the batch normalisation, unless a published file has another one
 
 
 def mobilenet_v3_large_features(
-    pixels, width_multiplier=1.0, output_stride=32, reduced_tail=False, prefix="backbone.", momentum=0.99
+    pixels, width_multiplier=1.0, output_stride=32, reduced_tail=False, prefix="backbone.", momentum=0.99, epsilon=EPSILON
 ) -> dict:
     """Returns the maps of the feature contract, Keras tensors by name, for normalised pixels.
 
@@ -51,14 +51,14 @@ def mobilenet_v3_large_features(
         reduced_tail: half the channels from block 13's output on (section 6.3 of the paper).
         prefix: of all layer names; or a function from a module's path inside ``features`` ("0", "13.block.2") to its name, where
             a published file has others.
-        momentum: of the batch normalisation's moving averages.
+        momentum, epsilon: of the batch normalisation.
 
     Raises:
         InputError: the output stride is none of these.
     """
     check_output_stride(output_stride, OUTPUT_STRIDES)
     named = prefix if callable(prefix) else f"{prefix}{{}}".format
-    norm = {"epsilon": EPSILON, "momentum": momentum}
+    norm = {"epsilon": epsilon, "momentum": momentum}
     x = conv_norm_relu(pixels, make_divisible(16 * width_multiplier), 3, named("0"), stride=2, activation="hard_swish", **norm)
     features = {"0": x}
     for index, (size, expanded, filters, squeeze, activation, stride) in enumerate(BLOCKS, start=1):

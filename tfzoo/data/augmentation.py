@@ -40,7 +40,9 @@ class Augmentation:
         zoom_out: with boxes only: every other picture lies somewhere on a canvas of up to so many times its sides (SSD: 4). 1
             turns it off.
         iou_crop: with boxes only: SSD's random crop, which overlaps an object by a drawn least IoU.
-        mosaic: with boxes only: 0 to 1: share of the pictures that are put together from four.
+        mosaic: with boxes alone: 0 to 1: share of the pictures that are put together from four.
+        max_objects: with boxes only: of a training picture with more objects a random choice of so many is kept; None keeps all.
+            Padded masks take as much room as the fullest picture's.
 
     Raises:
         InputError: a value outside its range.
@@ -60,6 +62,7 @@ class Augmentation:
     zoom_out: float = 1.0
     iou_crop: bool = False
     mosaic: float = 0.0
+    max_objects: int | None = None
 
     def __post_init__(self):
         if not 0 < self.scale[0] <= self.scale[1] < math.inf:
@@ -77,6 +80,8 @@ class Augmentation:
             raise InputError(f"elastic_grid is {self.elastic_grid}: it must be a whole number from 2.")
         if not 1 <= self.zoom_out < math.inf:
             raise InputError(f"zoom_out is {self.zoom_out}: it must be a factor, 1 (off) or more.")
+        if self.max_objects is not None and (self.max_objects != int(self.max_objects) or self.max_objects < 1):
+            raise InputError(f"max_objects is {self.max_objects}: it must be a whole number from 1, or None (all).")
 
     @property
     def warps(self) -> bool:

@@ -1,4 +1,4 @@
-"""Random changes to training pictures with boxes.
+"""Random changes to training pictures with objects: boxes, and masks or keypoints with them.
 
 All geometry is one window of the picture, perhaps larger than it, perhaps mirrored, that is stretched to the wanted size: zoom-out
 and crop of SSD (Liu et al. 2016, sections 2.2 and 3.6) and scale jitter only change the window, and the picture is resampled once.
@@ -9,6 +9,7 @@ import numpy as np
 from tfzoo.data.augmentation import FILL, Augmentation, draw_factor
 from tfzoo.data.boxes import box_ious, clip_boxes, shortest_sides
 from tfzoo.data.images import resize_image
+from tfzoo.data.objects import Objects, View, centred_within
 from tfzoo.errors import InputError
 
 ZOOM_OUT_PROBABILITY = 0.5
@@ -27,23 +28,23 @@ def check_boxes_can_follow(augmentation: Augmentation) -> None:
             raise InputError(f"{name} is {getattr(augmentation, name)}: pictures with boxes cannot have it; set it to 0.")
 
 
-def change_geometry(image, boxes, labels, size, augmentation: Augmentation, rng: np.random.Generator, shares=(1.0, 1.0)):
-    """Brings a picture and its boxes to ``size``, with the augmentation's zoom-out, crop, scale and flips.
+def change_geometry(image, objects: Objects, size, augmentation: Augmentation, rng: np.random.Generator, shares=(1.0, 1.0)):
+    """Brings a picture and its objects to ``size``, with the augmentation's zoom-out, crop, scale and flips.
 
     Args:
-        image: uint8 [H, W, 3]; boxes: float32 [N, 4], xyxy in its pixels; labels: int32 [N].
+        image: uint8 [H, W, 3]; objects: in its pixels.
         size: (height, width) of the result.
         shares: (vertical, horizontal): of what is drawn, only a part of these shares of its sides is shown, at a random place.
 
     Returns:
         what ``show`` returns.
     """
-    window = draw_window(image.shape[:2], boxes, augmentation, rng)
+    window = draw_window(image.shape[:2], objects.boxes, augmentation, rng)
     if tuple(shares) != (1.0, 1.0):
         window = _resized(window, shares, rng)
     directions = augmentation.flip.split("_and_") if augmentation.flip else []
     mirrored = [direction for direction in directions if rng.random() < 0.5]
-    return show(image, boxes, labels, window, size, mirrored)
+    return show(image, objects, window, size, mirrored)
 
 
 def draw_window(picture_size, boxes, augmentation: Augmentation, rng: np.random.Generator) -> np.ndarray:
@@ -82,62 +83,49 @@ def draw_iou_crop(window, boxes, rng: np.random.Generator) -> np.ndarray:
             crop = np.concatenate([start, start + sides])
             if not CROP_RATIOS[0] <= sides[0] / sides[1] <= CROP_RATIOS[1]:
                 continue
-            inside = boxes[_centred_within(boxes, crop)]
+            inside = boxes[centred_within(boxes, crop)]
             if len(inside) and box_ious(inside, crop[None]).max() >= least:
                 return crop
 
 
-def _centred_within(boxes, window):
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return ((centres >= window[:2]) & (centres < window[2:])).all(axis=1)
-
-
-def show(image, boxes, labels, window, size, mirrored=()):
+def show(image, objects: Objects, window, size, mirrored=()):
     """Stretches a window of a picture to ``size``; what lies outside the picture is filled with the ImageNet mean.
 
     Boxes are cut off at the borders of the picture and of the window. Dropped are those whose centre is outside the window
-    (Liu et al. 2016, section 2.2) and those that are less than a pixel of the result wide or high.
+    (Liu et al. 2016, section 2.2) and those that are less than a pixel of the result wide or high. An object with a mask stays as
+    long as a pixel of it is seen, and its box becomes that of what is seen. Points outside the window become unknown.
 
     Args:
-        image: uint8 [H, W, 3]; boxes: float32 [N, 4], xyxy in its pixels; labels: int32 [N].
+        image: uint8 [H, W, 3]; objects: in its pixels.
         window: (left, top, right, bottom) in pixels of the picture, anywhere.
         size: (height, width) of the result.
         mirrored: any of "horizontal", "vertical".
 
     Returns:
-        the picture, uint8 [height, width, 3]; the boxes that are left, float32 [M, 4], in its pixels; their labels, int32 [M].
+        the picture, uint8 [height, width, 3]; the objects that are left, in its pixels.
     """
-    canvas = _stretch(image, window, size)
-    window = np.asarray(window, np.float64)
-    boxes = clip_boxes(boxes, image.shape[:2])
-    kept = _centred_within(boxes, window)
-    scale = np.array(size[::-1]) / (window[2:] - window[:2])
-    boxes = clip_boxes((boxes[kept] - np.tile(window[:2], 2)) * np.tile(scale, 2), size)
-    labels = labels[kept]
-    large = shortest_sides(boxes) >= MIN_SIDE
-    boxes, labels = boxes[large], labels[large]
+    view = View(image.shape[:2], tuple(np.asarray(window, np.float64).tolist()), tuple(size))
+    canvas, shown = stretch(image, view), objects.through(view)
+    kept = shortest_sides(shown.boxes) >= MIN_SIDE
+    if objects.masks is None:
+        kept &= view.centred(clip_boxes(objects.boxes, image.shape[:2]))
+    else:
+        kept &= shown.masks.any(axis=(1, 2))
+    shown = shown.select(kept)
     for direction in mirrored:
-        axis = 0 if direction == "horizontal" else 1
-        canvas = np.flip(canvas, 1 - axis)
-        boxes[:, [axis, axis + 2]] = size[1 - axis] - boxes[:, [axis + 2, axis]]
-    return np.ascontiguousarray(canvas), boxes.astype(np.float32), labels
+        canvas, shown = np.flip(canvas, 1 if direction == "horizontal" else 0), shown.mirrored(direction, size)
+    return np.ascontiguousarray(canvas), shown
 
 
-def _stretch(image, window, size):
-    height, width = image.shape[:2]
-    if tuple(window) == (0, 0, width, height):
-        return resize_image(image, size)
-    left, top, right, bottom = window
-    step_x, step_y = (right - left) / size[1], (bottom - top) / size[0]  # pixels of the picture in one of the result
-    # The pixels of the result that are wholly inside the picture: so the part shown has the scale that its boxes have.
-    first_x, first_y = (max(int(np.ceil(-start / step - 1e-9)), 0) for start, step in ((left, step_x), (top, step_y)))
-    last_x = min(int(np.floor((width - left) / step_x + 1e-9)), size[1])
-    last_y = min(int(np.floor((height - top) / step_y + 1e-9)), size[0])
-    canvas = np.full((*size, 3), FILL, np.uint8)
-    if last_x > first_x and last_y > first_y:
-        part = np.array([left + first_x * step_x, top + first_y * step_y, left + last_x * step_x, top + last_y * step_y])
-        part = tuple(np.clip(part, 0, (width, height, width, height)))
-        canvas[first_y:last_y, first_x:last_x] = resize_image(image, (last_y - first_y, last_x - first_x), part)
+def stretch(image, view: View) -> np.ndarray:
+    """What a view shows of a picture, uint8 [height, width, 3]; where there is no picture, the ImageNet mean."""
+    if view.is_whole:
+        return resize_image(image, view.size)
+    (rows, columns), part = view.place()
+    canvas = np.full((*view.size, 3), FILL, np.uint8)
+    count = rows.stop - rows.start, columns.stop - columns.start
+    if min(count) > 0:
+        canvas[rows, columns] = resize_image(image, count, part)
     return canvas
 
 
@@ -148,11 +136,11 @@ def mosaic(samples, size, augmentation: Augmentation, rng: np.random.Generator):
     at which it fills its quarter and that of the whole picture.
 
     Args:
-        samples: four of (image, boxes, labels).
+        samples: four of (image, objects); the objects have boxes and labels only.
         size: (height, width) of the result.
 
     Returns:
-        picture, boxes and labels, as ``show`` does.
+        picture and objects, as ``show`` does.
     """
     canvas = np.empty((*size, 3), np.uint8)
     middle = [round(side * rng.uniform(*MOSAIC_CENTRE)) for side in size]
@@ -165,8 +153,8 @@ def mosaic(samples, size, augmentation: Augmentation, rng: np.random.Generator):
         part = bottom - top, right - left
         filled = part[0] / size[0], part[1] / size[1]
         shares = np.array(filled) / rng.uniform(max(filled), 1)
-        picture, boxes, labels = change_geometry(*sample, part, augmentation, rng, shares)
+        picture, objects = change_geometry(*sample, part, augmentation, rng, shares)
         canvas[top:bottom, left:right] = picture
-        all_boxes.append(boxes + np.array([left, top, left, top], np.float32))
-        all_labels.append(labels)
-    return canvas, np.concatenate(all_boxes), np.concatenate(all_labels)
+        all_boxes.append(objects.boxes + np.array([left, top, left, top], np.float32))
+        all_labels.append(objects.labels)
+    return canvas, Objects(np.concatenate(all_boxes), np.concatenate(all_labels))

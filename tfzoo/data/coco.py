@@ -122,6 +122,15 @@ class Coco(Dataset):
             classes[mask_utils.decode(runs) > 0] = label
         return classes
 
+    def _masks(self, annotations, size):
+        masks = np.zeros((len(annotations), *size), np.uint8)
+        for mask, annotation in zip(masks, annotations, strict=True):
+            runs = self._run_lengths(annotation, size)
+            left, top, width, height = mask_utils.toBbox(runs).astype(int)
+            area = slice(top, top + height), slice(left, left + width)
+            mask[area] = mask_utils.decode(runs)[area]  # pages that are not touched cost nothing
+        return masks
+
     def _boxes(self, annotations):
         boxes = np.array([a["bbox"] for a in annotations], np.float32).reshape(-1, 4)
         area = [a.get("area", a["bbox"][2] * a["bbox"][3]) for a in annotations]
@@ -136,9 +145,7 @@ class Coco(Dataset):
     def _instances(self, annotations, size):
         sample = {"bounding_boxes": self._boxes(annotations)}
         if self.task == "instance":
-            sample["instance_masks"] = np.array(
-                [mask_utils.decode(self._run_lengths(a, size)) for a in annotations], np.uint8
-            ).reshape(-1, *size)
+            sample["instance_masks"] = self._masks(annotations, size)
         if self.task == "keypoint":
             points = [a.get("keypoints") or [0] * 3 * len(self.keypoint_names) for a in annotations]
             sample["keypoints"] = np.array(points, np.float32).reshape(-1, len(self.keypoint_names), 3)

@@ -3,6 +3,9 @@
 import abc
 import importlib
 
+import numpy as np
+
+from tfzoo.data.objects import sides_swapped
 from tfzoo.errors import InputError
 
 TASKS = ("semantic", "detection", "instance", "keypoint")
@@ -38,6 +41,14 @@ class Dataset(abc.ABC):
         self.task = task or self.tasks[0]
         self.class_names = list(class_names)
         self.keypoint_names: list[str] = []
+
+    @property
+    def mirrored_points(self) -> np.ndarray:
+        """For each class, which keypoint takes each place when a picture is mirrored: int [C, K].
+
+        Here "left_x" and "right_x" change places, and all other points keep theirs.
+        """
+        return np.tile(sides_swapped(self.keypoint_names), (len(self.class_names), 1))
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
@@ -83,12 +94,14 @@ class Dataset(abc.ABC):
         Returns:
             images uint8 [B, H, W, 3] and the targets. Semantic task: uint8 [B, H, W], 255 = ignore. Detection: {"boxes":
             float32 [B, N, 4], xyxy in pixels of these images, "labels": int32 [B, N]}, padded with label -1; N is the largest
-            number of boxes in any picture of the data set (with mosaic: four times as many), and at least 1. Crowds and
-            difficult boxes are left out; so are boxes of which less than a pixel is inside the picture, with a warning that
-            counts them.
+            number of boxes in any picture of the data set (with mosaic: four times as many; at most the augmentation's
+            ``max_objects``), and at least 1. Crowds and difficult boxes are left out; so are boxes of which less than a pixel is
+            inside the picture, with a warning that counts them. Instance: "masks" too, uint8 [B, N, H, W], 0 or 1; an object that
+            a crop cuts has the box of what is left of its mask. Keypoint: "keypoints" too, float32 [B, N, K, 3]: x, y,
+            visibility 0, 1 or 2 as in ``read``; a point that has left the picture is 0, 0, 0. Both tasks have no mosaic.
 
         Raises:
-            InputError: the task's batches are not to be had, the size is none, or boxes cannot follow the augmentation.
+            InputError: the size is none, or the labels cannot follow the augmentation.
         """
         return _pipeline().batches(self, batch_size, image_size, training, seed, first_epoch, augmentation)
 
@@ -104,7 +117,7 @@ class Dataset(abc.ABC):
             workers: threads that make batches ahead.
 
         Raises:
-            InputError: the task's batches are not to be had, or the size is none.
+            InputError: the size is none, or the labels cannot follow the augmentation.
         """
         from tfzoo.data.loader import Loader, Visits
 

@@ -7,8 +7,9 @@ import sys
 
 import numpy as np
 
-from tfzoo.data.boxes import box_areas, clip_boxes, scale_boxes, shortest_sides
+from tfzoo.data.boxes import box_areas, clip_boxes, shortest_sides
 from tfzoo.data.images import IGNORE_LABEL, resize_image
+from tfzoo.data.objects import Objects, View
 
 SMALL, LARGE = 32**2, 96**2  # pixels: COCO's small, medium and large boxes
 TINY = 4  # pixels of the shorter side: smaller than the stride of most networks' finest level
@@ -167,11 +168,12 @@ def _draw(sample, class_names):
 
     if "segmentation_masks" in sample:
         return explained(sample["images"], sample["segmentation_masks"][..., 0], class_names)
-    image, found = sample["images"], sample["bounding_boxes"]
+    image = sample["images"]
     scale = min(DRAWN_SIDE / max(image.shape[:2]), 1)  # shrunk first: names are to be read on the sheet
     size = tuple(max(round(side * scale), 1) for side in image.shape[:2])
-    boxes = scale_boxes(found["boxes"], image.shape[:2], size)
-    return draw_boxes(resize_image(image, size), boxes, found["labels"], class_names)
+    objects = Objects.of(sample).through(View.whole(image.shape[:2], size))
+    marks = {"masks": objects.masks, "keypoints": objects.keypoints}
+    return draw_boxes(resize_image(image, size), objects.boxes, objects.labels, class_names, **marks)
 
 
 def format_table(result: dict) -> str:

@@ -38,8 +38,7 @@ class Visits:
         """Fills in what was left out: the first picture's size, the default augmentation.
 
         Raises:
-            InputError: batches of the data set's task are not to be had, the size is none, or boxes cannot follow the
-                augmentation.
+            InputError: the size is none, or the labels cannot follow the augmentation.
         """
         size = parse_size(image_size) or dataset.read(0)["images"].shape[:2]
         size, augmentation = ((augmentation or Augmentation()) if training else NO_AUGMENTATION).at_size(size)

@@ -16,7 +16,8 @@ from tfzoo.errors import InputError, nearest
 CLASSES = ("circle", "rectangle", "triangle", "star")
 COUNTS = {"train": 3000, "val": 150, "test": 150}
 DEFAULT_SIZE = (128, 128)
-MAX_CORNERS = 5
+CORNERS = {"rectangle": 4, "triangle": 3, "star": 5}
+MAX_CORNERS = max(CORNERS.values())
 MAX_OBJECTS = 4
 MAX_COVERED = 0.35  # an object that would hide more than this of another one is left out
 MIN_VISIBLE = 0.25  # an object of which less is left uncovered is painted, but not labelled as an instance
@@ -40,6 +41,14 @@ class Shapes(Dataset):
         self.class_names = ["background", *CLASSES] if self.task == "semantic" else list(CLASSES)
         self.keypoint_names = [f"corner_{i}" for i in range(MAX_CORNERS)] if self.task == "keypoint" else []
         self.size = parse_size(size or None) or DEFAULT_SIZE
+
+    @property
+    def mirrored_points(self):
+        """A mirrored shape's corners are listed clockwise too, and a rectangle's first side stays its long one."""
+        order = np.tile(np.arange(MAX_CORNERS), (len(CLASSES), 1))
+        for name, count in CORNERS.items():
+            order[CLASSES.index(name), :count] = [1, 0, *range(count - 1, 1, -1)]
+        return order
 
     def __len__(self):
         return COUNTS[self.split]

@@ -12,23 +12,17 @@ import numpy as np
 from tfzoo.data import box_augmentation
 from tfzoo.data.augmentation import Augmentation, change_geometry
 from tfzoo.data.boxes import clip_boxes, is_wanted, scale_boxes, shortest_sides
+from tfzoo.data.objects import Objects
 from tfzoo.errors import InputError
-
-PADDING = -1  # the label of a box that is none
 
 
 def make_targets(dataset, size, augmentation: Augmentation):
     """Returns the targets of a data set's task.
 
     Raises:
-        InputError: batches of the task are not to be had, or its labels cannot follow the augmentation.
+        InputError: its labels cannot follow the augmentation.
     """
-    if dataset.task not in TARGETS:
-        raise InputError(
-            f"Batches are made for the tasks {' and '.join(TARGETS)}, not '{dataset.task}': use samples(), or load for another "
-            "task."
-        )
-    return TARGETS[dataset.task](dataset, size, augmentation)
+    return (LabelMaps if dataset.task == "semantic" else PaddedBoxes)(dataset, size, augmentation)
 
 
 class LabelMaps:
@@ -37,8 +31,10 @@ class LabelMaps:
     layer_keys = ("segmentation_masks",)
 
     def __init__(self, dataset, size, augmentation):
-        if augmentation.zoom_out > 1 or augmentation.iou_crop or augmentation.mosaic:
-            raise InputError("zoom_out, iou_crop and mosaic are for pictures with boxes, not for label maps: leave them out.")
+        if augmentation.zoom_out > 1 or augmentation.iou_crop or augmentation.mosaic or augmentation.max_objects:
+            raise InputError(
+                "zoom_out, iou_crop, mosaic and max_objects are for pictures with boxes, not for label maps: leave them out."
+            )
         self._dataset, self._size, self._augmentation = dataset, size, augmentation
         self.batch_augmentation = augmentation
         self.fields = {"segmentation_masks": (np.uint8, (*size, 1))}
@@ -55,44 +51,46 @@ class LabelMaps:
 
 
 class PaddedBoxes:
-    """Detection: {"boxes": float32 [N, 4], "labels": int32 [N]}, padded with box 0 and label -1 (see ``Dataset.batches``)."""
+    """Tasks with boxes: {"boxes": float32 [N, 4], "labels": int32 [N]}, padded with box 0 and label -1 (see ``Dataset.batches``).
+
+    The task "instance" has "masks" too, uint8 [N, height, width], and "keypoint" has "keypoints", float32 [N, K, 3].
+    """
 
     layer_keys = ()
 
     def __init__(self, dataset, size, augmentation):
         box_augmentation.check_boxes_can_follow(augmentation)
+        if augmentation.mosaic and dataset.task != "detection":
+            raise InputError(f"mosaic is {augmentation.mosaic}: it is for the task 'detection', not '{dataset.task}'; set it to 0.")
         self._dataset, self._size, self._augmentation = dataset, size, augmentation
         self.batch_augmentation = dataclasses.replace(augmentation, flip=None)  # Keras's flip would leave the boxes behind
-        self._count = count_boxes(dataset, size) * (4 if augmentation.mosaic else 1)
+        most = count_boxes(dataset, size) * (4 if augmentation.mosaic else 1)
+        self._count = min(most, augmentation.max_objects or most)
+        self._mirrored_points = dataset.mirrored_points if dataset.task == "keypoint" else None
         self.fields = {"boxes": (np.float32, (self._count, 4)), "labels": (np.int32, (self._count,))}
+        if dataset.task == "instance":
+            self.fields["masks"] = np.uint8, (self._count, *size)
+        if dataset.task == "keypoint":
+            self.fields["keypoints"] = np.float32, (self._count, len(dataset.keypoint_names), 3)
 
     def read(self, index, rng):
         if self._augmentation.mosaic and rng.random() < self._augmentation.mosaic:
             others = rng.integers(len(self._dataset), size=3)
             samples = [self._read_wanted(int(place)) for place in (index, *others)]
-            image, boxes, labels = box_augmentation.mosaic(samples, self._size, self._augmentation, rng)
+            image, objects = box_augmentation.mosaic(samples, self._size, self._augmentation, rng)
         else:
             sample = self._read_wanted(index)
-            image, boxes, labels = box_augmentation.change_geometry(*sample, self._size, self._augmentation, rng)
-        fill = self._count - len(boxes)
-        return {
-            "images": image,
-            "boxes": np.pad(boxes, ((0, fill), (0, 0))),
-            "labels": np.pad(labels, (0, fill), constant_values=PADDING),
-        }
+            image, objects = box_augmentation.change_geometry(*sample, self._size, self._augmentation, rng)
+        if len(objects) > self._count:
+            objects = objects.select(np.sort(rng.choice(len(objects), self._count, replace=False)))
+        return {"images": image, **objects.padded(self._count)}
 
     def _read_wanted(self, index):
         sample = self._dataset.read(index)
-        found = sample["bounding_boxes"]
-        wanted = is_wanted(found)
-        return sample["images"], found["boxes"][wanted], found["labels"][wanted]
+        return sample["images"], Objects.wanted(sample, self._mirrored_points)
 
-    @staticmethod
-    def finish(targets):
-        return {"boxes": targets["boxes"], "labels": targets["labels"]}
-
-
-TARGETS = {"semantic": LabelMaps, "detection": PaddedBoxes}
+    def finish(self, targets):
+        return {name: targets[name] for name in self.fields}
 
 
 def count_boxes(dataset, size) -> int:

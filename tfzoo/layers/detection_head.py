@@ -60,7 +60,7 @@ def freeze_backbone(model, stages, trainable, frozen_norms, prefix="backbone.bod
 
     Args:
         model: with layers whose names begin with ``prefix``.
-        stages: names behind the prefix, from coarse to fine; the last one is the stem.
+        stages: names behind the prefix, or tuples of such, from coarse to fine; the last one is the stem.
         trainable: how many of them learn, the first ones; with all of them the stem's norm does too.
         frozen_norms: norms keep their statistics, factors and offsets.
 
@@ -69,7 +69,8 @@ def freeze_backbone(model, stages, trainable, frozen_norms, prefix="backbone.bod
     """
     if not 0 <= trainable <= len(stages):
         raise InputError(f"trainable_backbone_layers is {trainable}: it must be 0 to {len(stages)}.")
-    learning = tuple(f"{prefix}{stage}" for stage in stages[:trainable]) + ((prefix,) if trainable == len(stages) else ())
+    names = [(stage,) if isinstance(stage, str) else stage for stage in stages[:trainable]]
+    learning = tuple(f"{prefix}{name}" for stage in names for name in stage) + ((prefix,) if trainable == len(stages) else ())
     for layer in model.layers:
         if layer.name.startswith(prefix):
             norm = isinstance(layer, keras.layers.BatchNormalization)

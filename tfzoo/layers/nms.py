@@ -20,16 +20,19 @@ def top_candidates(scores, k):
     """
     classes = scores.shape[-1]
     if classes == 1:
-        values, anchors = _top(scores[..., 0], k)
+        values, anchors = top_k(scores[..., 0], k)
         return values, anchors, ops.zeros_like(anchors)
-    _, anchors = _top(ops.max(scores, axis=-1), k)  # no pair of any other anchor can be among the best k
+    _, anchors = top_k(ops.max(scores, axis=-1), k)  # no pair of any other anchor can be among the best k
     chosen = ops.take_along_axis(scores, ops.expand_dims(anchors, -1), axis=1)
-    values, index = _top(ops.reshape(chosen, (-1, ops.shape(chosen)[1] * classes)), k)
+    values, index = top_k(ops.reshape(chosen, (-1, ops.shape(chosen)[1] * classes)), k)
     return values, ops.take_along_axis(anchors, index // classes, axis=1), index % classes
 
 
-def _top(flat, k):
-    """``ops.top_k``, of as many as there are where they are fewer than ``k``; the number may be known at run time only."""
+def top_k(flat, k):
+    """The ``k`` largest of float32 [B, M], falling, and their places, int32: all, where they are fewer than ``k``.
+
+    How many there are may be known at run time only.
+    """
     count = ops.shape(flat)[1]
     if isinstance(count, int):
         values, index = ops.top_k(flat, min(k, count))

@@ -9,6 +9,7 @@ from tfzoo.errors import InputError
 from tfzoo.layers.normalization import IMAGENET_MEAN, IMAGENET_STD
 
 MIN_SIZE = 32
+INNER = "features"  # outputs of such names are for a second stage, and stay as they are
 BATCH_SIZE = 32  # of Keras's ``predict``, unless another one is asked for
 
 
@@ -95,6 +96,14 @@ class ZooModel(keras.Model):
             cache[key].network.set_weights(self.get_weights())
         return cache[key]
 
+    def named_layers(self) -> list:
+        """All layers that may have weights: a published file's keys begin with their names."""
+        return self.layers
+
+    def region_heads(self) -> list:
+        """What runs on regions of a picture, in ``predict``: (functional model, how often)."""
+        return []
+
     def answer_settings(self) -> tuple:
         """What may be changed on a model and is fixed in its deployed graph: where it changes, there is a graph of its own."""
         return ()
@@ -137,8 +146,12 @@ class ZooModel(keras.Model):
 
 def _as_float32(outputs):
     if not isinstance(outputs, dict):
-        return keras.layers.Activation("linear", dtype="float32", name="logits")(outputs)
-    return {name: keras.layers.Activation("linear", dtype="float32", name=f"{name}_float32")(x) for name, x in outputs.items()}
+        return _cast(outputs, "logits")
+    return {name: x if name.startswith(INNER) else _cast(x, f"{name}_float32") for name, x in outputs.items()}
+
+
+def _cast(x, name):
+    return keras.layers.Activation("linear", dtype="float32", name=name)(x)
 
 
 def check_images(shape):

@@ -1,7 +1,5 @@
 """Detectors whose network takes pictures of one size only."""
 
-from numbers import Integral
-
 from tfzoo.errors import InputError
 from tfzoo.layers.detection_input import DetectionInput
 from tfzoo.models.detector import Detector
@@ -30,10 +28,3 @@ class FixedSizeDetector(Detector):
             raise InputError("min_size and max_size are for networks that take any size, and this one stretches: leave them out.")
         side = cls.input_side(**options)
         return DetectionInput(mean, std, fixed_size=(side, side), divisor=cls.divisor, name="input")
-
-
-def check_counts(**counts):
-    """Raises an InputError unless all of these are whole numbers above 0."""
-    for name, value in counts.items():
-        if not (isinstance(value, Integral) and value > 0):
-            raise InputError(f"{name} is {value!r}: it must be a whole number above 0.")

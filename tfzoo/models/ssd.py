@@ -20,9 +20,9 @@ from tfzoo.layers.priors import PriorBoxes
 from tfzoo.losses.hard_negatives import hard_negatives
 from tfzoo.losses.smooth_l1 import smooth_l1
 from tfzoo.models.base import check_options
+from tfzoo.models.detector import lists_background
 from tfzoo.models.fixed_size import FixedSizeDetector
 
-BACKGROUND_NAME = "__background__"
 MATCHING_IOU = 0.5
 NEGATIVES_PER_POSITIVE = 3.0
 MOST_CANDIDATES = 2000  # of all classes together, of those that are the best of their class: what NMS looks at
@@ -45,7 +45,7 @@ class MultiBoxDetector(FixedSizeDetector):
 
     def __init__(self, num_classes, class_names=None, background_listed=None, **kwargs):
         if background_listed is None:
-            background_listed = bool(class_names) and class_names[0] == BACKGROUND_NAME
+            background_listed = lists_background(class_names)
         super().__init__(num_classes, class_names=class_names, background_listed=background_listed, **kwargs)
 
     @staticmethod

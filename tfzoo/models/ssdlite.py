@@ -13,7 +13,7 @@ from tfzoo.layers.convolution import conv_norm_relu, convolution
 from tfzoo.layers.normalization import IMAGENET_MEAN, IMAGENET_STD
 from tfzoo.layers.priors import PriorBoxes
 from tfzoo.models.base import check_options
-from tfzoo.models.fixed_size import check_counts
+from tfzoo.models.detector import check_counts
 from tfzoo.models.ssd import MultiBoxDetector, multibox_heads
 
 BACKBONES = ("mobilenet_v3_large", "mobilenetv2")

@@ -13,7 +13,8 @@ from tfzoo.layers.boxes import box_area, box_iou, clip_boxes, from_centre, to_ce
 from tfzoo.layers.matcher import matched_boxes, matched_labels
 from tfzoo.layers.nms import top_candidates
 from tfzoo.models.base import check_options
-from tfzoo.models.fixed_size import FixedSizeDetector, check_counts
+from tfzoo.models.detector import check_counts
+from tfzoo.models.fixed_size import FixedSizeDetector
 
 POOLED = (16, 32, 64, 128, 256, 512)  # channels of the convolutions that a pooling follows
 LAST = (1024, 256)

@@ -7,12 +7,13 @@ import pathlib
 import keras
 import numpy as np
 
-from tfzoo.data.boxes import scale_boxes
 from tfzoo.data.images import resize_image, resize_labels
-from tfzoo.metrics.coco import CocoEvaluator
+from tfzoo.data.objects import Objects, View, scale_found
+from tfzoo.metrics.coco import KINDS_OF_TASK, AnswerEvaluator
 
 LAST, BEST, STATE = "last.keras", "best.keras", "state.json"
 DRAWN_SCORE = 0.3
+LOG_ENDINGS = {"boxes": "", "masks": "_mask", "keypoints": "_keypoints"}  # of what COCO's numbers are of, in the logs
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -80,21 +81,22 @@ def _replace(write, path: pathlib.Path):
 class CocoEvaluation(keras.callbacks.Callback):
     """Adds COCO's AP and AP50 of a detector to the logs of every epoch, as ``val_AP`` and ``val_AP50``.
 
-    Boxes are compared in the pixels of the original pictures. Give it to ``fit`` before callbacks that read the logs, such as
-    ``Checkpoints`` and Keras's CSVLogger.
+    For the task "instance" there are ``val_AP_mask`` and ``val_AP50_mask`` too, for "keypoint" ``val_AP_keypoints`` and
+    ``val_AP50_keypoints``. Objects are compared in the pixels of the original pictures. Give it to ``fit`` before callbacks that
+    read the logs, such as ``Checkpoints`` and Keras's CSVLogger.
 
     Args:
-        dataset: for the task "detection", with the classes of the model.
+        dataset: for the model's task, with its classes.
         image_size: (height, width) that pictures are resized to; None: each picture's own.
         batch_size: pictures of one size that are run together.
         every: epochs between evaluations; the first and the last epoch are always evaluated.
-        max_detections: so many of each class in a picture count.
+        max_detections: so many of each class in a picture count; None: as COCO has it, see ``CocoEvaluator``.
 
     Attributes:
-        result: all that ``CocoEvaluator.result`` gives, of the last evaluation.
+        result: all that ``AnswerEvaluator.result`` gives, of the last evaluation.
     """
 
-    def __init__(self, dataset, image_size=None, batch_size=8, every=1, max_detections=100):
+    def __init__(self, dataset, image_size=None, batch_size=8, every=1, max_detections=None):
         super().__init__()
         self.dataset, self.image_size, self.batch_size, self.every = dataset, image_size, batch_size, every
         self.max_detections, self.result = max_detections, None
@@ -103,11 +105,13 @@ class CocoEvaluation(keras.callbacks.Callback):
         if self.result is None or (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
             self.result = self.evaluate()
         if logs is not None:  # between evaluations the last value stands: tables of logs want the same columns each epoch
-            logs |= {f"val_{name}": self.result[name] or 0.0 for name in ("AP", "AP50")}
+            for kind in KINDS_OF_TASK[self.dataset.task]:
+                table, ending = self.result if kind == "boxes" else self.result[kind], LOG_ENDINGS[kind]
+                logs |= {f"val_{name}{ending}": table[name] or 0.0 for name in ("AP", "AP50")}
 
     def evaluate(self) -> dict:
-        """Runs the data set through the model's ``predict``; returns what ``CocoEvaluator.result`` does."""
-        evaluator = CocoEvaluator(self.dataset.class_names, self.max_detections)
+        """Runs the data set through the model's ``predict``; returns what ``AnswerEvaluator.result`` does."""
+        evaluator = AnswerEvaluator(self.dataset.task, self.dataset.class_names, self.max_detections)
         waiting = []
         for index in range(len(self.dataset)):
             sample = self.dataset.read(index)
@@ -115,16 +119,16 @@ class CocoEvaluation(keras.callbacks.Callback):
             if waiting and (len(waiting) == self.batch_size or image.shape != waiting[0][0].shape):
                 self._add(evaluator, waiting)
                 waiting = []
-            waiting.append((image, sample["images"].shape[:2], sample["bounding_boxes"]))
+            waiting.append((image, evaluator.truth(sample)))
         self._add(evaluator, waiting)
         return evaluator.result()
 
     def _add(self, evaluator, waiting):
-        images = np.stack([image for image, *_ in waiting])
+        images = np.stack([image for image, _ in waiting])
         answers = self.model.predict(images, batch_size=len(images), verbose=0)
-        for row, (image, size, truth) in enumerate(waiting):
+        for row, (image, truth) in enumerate(waiting):
             found = {name: np.asarray(values)[row] for name, values in answers.items()}
-            evaluator.add(truth, found | {"boxes": scale_boxes(found["boxes"], image.shape[:2], size)})
+            evaluator.add(truth, scale_found(found, image.shape[:2], truth["size"]))
 
 
 class Pictures(keras.callbacks.Callback):
@@ -156,7 +160,7 @@ class Pictures(keras.callbacks.Callback):
         images = np.stack([resize_image(sample["images"], self._size) for sample in samples])
         answers = self.model.predict(images, verbose=0)
         self.folder.mkdir(parents=True, exist_ok=True)
-        draw = {"semantic": _draw_label_maps, "detection": _draw_boxes}[self.dataset.task]
+        draw = _draw_label_maps if self.dataset.task == "semantic" else _draw_objects
         save_image(draw(samples, images, answers, self.dataset.class_names), self.folder / f"epoch_{epoch:03d}.png")
 
 
@@ -167,19 +171,17 @@ def _draw_label_maps(samples, images, answers, class_names):
     return comparison(images, truth, answers["labels"], class_names)
 
 
-def _draw_boxes(samples, images, answers, class_names):
-    """A row for each picture: its boxes, and those found with a score of at least ``DRAWN_SCORE``."""
-    from tfzoo.visualization import contact_sheet, draw_boxes
+def _draw_objects(samples, images, answers, class_names):
+    """A row for each picture: its objects, and those found with a score of at least ``DRAWN_SCORE``."""
+    from tfzoo.visualization import contact_sheet, draw_boxes, draw_found
 
     pictures, titles = [], []
     for row, (sample, image) in enumerate(zip(samples, images, strict=True)):
-        truth = sample["bounding_boxes"]
-        boxes = scale_boxes(truth["boxes"], sample["images"].shape[:2], image.shape[:2])
-        found = {name: np.asarray(values)[row] for name, values in answers.items()}
-        drawn = np.flatnonzero((found["labels"] >= 0) & (found["scores"] >= DRAWN_SCORE))[::-1]  # the surest on top
+        truth = Objects.of(sample).through(View.whole(sample["images"].shape[:2], image.shape[:2]))
+        marks = {"masks": truth.masks, "keypoints": truth.keypoints}
         pictures += [
-            draw_boxes(image, boxes, truth["labels"], class_names),
-            draw_boxes(image, *(found[name][drawn] for name in ("boxes", "labels")), class_names, found["scores"][drawn]),
+            draw_boxes(image, truth.boxes, truth.labels, class_names, **marks),
+            draw_found(image, {name: np.asarray(values)[row] for name, values in answers.items()}, class_names, DRAWN_SCORE),
         ]
         titles += [f"{sample['image_id']}: truth", f"found, from a score of {DRAWN_SCORE}"]
     return contact_sheet(pictures, titles, columns=2)

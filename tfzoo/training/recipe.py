@@ -10,6 +10,8 @@ from tfzoo.losses import make_loss
 
 DEFAULTS = {  # of tasks other than "semantic", where they differ
     "detection": {"learning_rate": 1e-3, "scale": (0.6, 1.6), "saturation": 0.2},
+    "instance": {"learning_rate": 1e-3, "scale": (0.6, 1.6), "saturation": 0.2, "batch_size": 4},
+    "keypoint": {"learning_rate": 1e-3, "scale": (0.6, 1.6), "saturation": 0.2, "batch_size": 4},
 }
 
 
@@ -33,7 +35,7 @@ class Recipe:
         class_weights: "none", "median" (median frequency balancing) or "inverse" (inverse frequency).
         class_weight_cap: largest class weight.
         scale, crop, flip, rotation, translation, elastic, elastic_grid, brightness, contrast, saturation, hue, zoom_out, iou_crop,
-            mosaic: what may happen to the pictures, see ``Augmentation``.
+            mosaic, max_objects: what may happen to the pictures, see ``Augmentation``.
         precision: Keras dtype policy: "float32", "mixed_bfloat16", "mixed_float16".
         picture_epochs: every so many epochs a picture of validation answers is written; 0: never.
         seed: decides initial weights, order and augmentation.
@@ -64,6 +66,7 @@ class Recipe:
     zoom_out: float = 1.0
     iou_crop: bool = False
     mosaic: float = 0.0
+    max_objects: int | None = None
     precision: str = "float32"
     picture_epochs: int = 10
     seed: int = 0

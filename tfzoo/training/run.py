@@ -21,7 +21,12 @@ from tfzoo.weights import load_model
 from tfzoo.zoo import find_entry
 
 SETTINGS = "training.json"
-MONITORS = {"semantic": "val_mean_iou", "detection": "val_AP"}  # what the best checkpoint has the highest of
+MONITORS = {  # what the best checkpoint has the highest of
+    "semantic": "val_mean_iou",
+    "detection": "val_AP",
+    "instance": "val_AP_mask",
+    "keypoint": "val_AP_keypoints",
+}
 
 
 def train(
@@ -49,7 +54,8 @@ def train(
         resume: go on from the folder's last.keras.
 
     Returns:
-        the path of best.keras: the checkpoint with the highest mean IoU (of a detector: COCO's AP) on the validation split.
+        the path of best.keras: the checkpoint with the highest mean IoU (of a detector: COCO's AP, of the masks or keypoints if it
+        finds these) on the validation split.
 
     Raises:
         InputError: something that was given is wrong. KeyboardInterrupt is passed on after last.keras is saved.
@@ -76,6 +82,8 @@ def train(
         model = type(stored).from_config(stored.get_config())
     else:
         given = {"class_names": training_data.class_names, "image_size": size, "dtype": recipe.precision}
+        if task == "keypoint":
+            given["num_keypoints"] = len(training_data.keypoint_names)
         model = create_model(model_name, weights=weights, **given, **options)
     model.compile(recipe.optimizer(steps=recipe.epochs * len(batches)), **_loss(recipe, training_data))
     if stored is not None:
@@ -109,8 +117,10 @@ def train(
 def _at_several_sizes(batches, recipe, task):
     if not recipe.several_sizes:
         return batches
-    if task == "semantic" or not _has_tensorflow():
-        raise InputError(f"several_sizes is {recipe.several_sizes}: it is for pictures with boxes, read by tf.data; leave it out.")
+    if task != "detection" or not _has_tensorflow():
+        raise InputError(
+            f"several_sizes is {recipe.several_sizes}: it is for pictures with boxes alone, read by tf.data; leave it out."
+        )
     from tfzoo.data.several_sizes import at_several_sizes
 
     return at_several_sizes(batches, recipe.several_sizes, seed=recipe.seed)
@@ -156,7 +166,7 @@ def _count_pixels(dataset):
 
 
 def _evaluation(recipe, dataset, size):
-    if dataset is None or dataset.task != "detection":
+    if dataset is None or dataset.task == "semantic":
         return []
     return [CocoEvaluation(dataset, size, recipe.batch_size)]
 
@@ -175,7 +185,8 @@ def _pictures(recipe, dataset, output, size):
 
 
 def _check_options(options):
-    for option, flag in (("image_size", "--image-size"), ("dtype", "--precision"), ("class_names", "the data"), ("name", "MODEL")):
+    set_by = {"image_size": "--image-size", "dtype": "--precision", "name": "MODEL"}
+    for option, flag in (set_by | dict.fromkeys(("class_names", "num_keypoints"), "the data")).items():
         if option in options:
             raise InputError(f"The option '{option}' is set by {flag}: leave it out of the model's options.")
 

@@ -5,6 +5,7 @@ running_mean and running_var; only the order of the axes differs.
 """
 
 import collections
+import dataclasses
 import hashlib
 import inspect
 import os
@@ -33,6 +34,13 @@ PUBLISHED = {
     "fcos_resnet50_fpn": "fcos_resnet50_fpn_coco-99b0c9b7.pth",
     "ssd300_vgg16": "ssd300_vgg16_coco-b556d3b4.pth",
     "ssdlite320_mobilenet_v3_large": "ssdlite320_mobilenet_v3_large_coco-a79551df.pth",
+    "fasterrcnn_resnet50_fpn": "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
+    "fasterrcnn_resnet50_fpn_v2": "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",
+    "fasterrcnn_mobilenet_v3_large_fpn": "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth",
+    "fasterrcnn_mobilenet_v3_large_320_fpn": "fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth",
+    "maskrcnn_resnet50_fpn": "maskrcnn_resnet50_fpn_coco-bf2d0c1e.pth",
+    "maskrcnn_resnet50_fpn_v2": "maskrcnn_resnet50_fpn_v2_coco-73cbd019.pth",
+    "keypointrcnn_resnet50_fpn": "keypointrcnn_resnet50_fpn_coco-fc266e95.pth",
 }
 BACKBONES = {
     "resnet50": "resnet50-0676ba61.pth",
@@ -78,6 +86,8 @@ AXES = {
 OLD_KEYS = (
     (r"((?:inner|layer)_blocks\.\d+)\.(\w+)$", r"\1.0.\2"),
     (r"((?:classification|regression)_head\.conv)\.(\d+)\.(\w+)$", lambda m: f"{m[1]}.{int(m[2]) // 2}.0.{m[3]}"),
+    (r"(rpn\.head\.conv)\.(\w+)$", r"\1.0.0.\2"),
+    (r"(mask_head)\.mask_fcn(\d+)\.(\w+)$", lambda m: f"{m[1]}.{int(m[2]) - 1}.0.{m[3]}"),
 )
 NAMED = 3  # tensors that an error names, of each kind
 
@@ -108,7 +118,7 @@ class Checkpoint(Source):
         if not self.whole:
             return
         self.num_classes = self._count_classes(builder)
-        self.class_names = CLASS_LISTS.get(self.num_classes)
+        self.class_names = (CLASS_LISTS | getattr(builder, "class_lists", {})).get(self.num_classes)
         if self.class_names is None and getattr(builder, "background_column", False):
             self.class_names = (VOC_CLASSES[0], *(f"class_{index}" for index in range(1, self.num_classes)))
         if "aux_loss" in inspect.signature(builder.__init__).parameters:
@@ -142,15 +152,15 @@ class Checkpoint(Source):
         unread = tuple(f"{name}." for name in anew)
         unwanted = unread if model.options.get("aux_loss", True) else (*unread, AUXILIARY)
         variables = {
-            key: variable
-            for key, variable in expected(model).items()
+            key: slot
+            for key, slot in expected(model).items()
             if (self.whole or key.startswith(self.backbone)) and not key.startswith(unread)
         }
         tensors = under_present_keys(self.tensors, {*expected(model)})
         tensors = {key: array for key, array in tensors.items() if not key.startswith(unwanted)}
         self._check(model, tensors, variables)
-        for key, (variable, axes) in variables.items():
-            variable.assign(np.transpose(tensors[key], axes).astype("float32"))
+        for key, slot in variables.items():
+            slot.fill(tensors[key])
 
     def _layers_made_anew(self, model, new_head):
         """Names of layers, or of a module, that keep their random start."""
@@ -158,11 +168,11 @@ class Checkpoint(Source):
             head, module = [layer for layer in class_layers(model) if not layer.startswith(AUXILIARY)], [AUXILIARY[:-1]]
         else:
             head, module = class_layers(model), []
-        present = {layer.name for layer in model.layers}
+        present = {layer.name for layer in model.named_layers()}
         return [layer for layer in head if layer in present and new_head] + module
 
     def _check(self, model, tensors, variables):
-        shapes = {key: their_shape(variable.shape, axes) for key, (variable, axes) in variables.items()}
+        shapes = {key: slot.their_shape for key, slot in variables.items()}
         missing = [key for key in shapes if key not in tensors]
         extra = [key for key in tensors if key not in shapes]
         reshaped = [
@@ -212,23 +222,53 @@ def as_backbone(tensors, rename) -> dict:
     return renamed
 
 
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """Where a tensor of torchvision's goes.
+
+    Attributes:
+        variable: ours.
+        axes: which of their axes each of ours is.
+        factors: of a layer over all of a map, their second axis' channels, rows and columns; else empty.
+    """
+
+    variable: object
+    axes: tuple
+    factors: tuple = ()
+
+    @property
+    def their_shape(self) -> tuple:
+        """The shape of their tensor."""
+        shape = self.variable.shape
+        return tuple(shape[self.axes.index(axis)] for axis in range(len(self.axes)))
+
+    def fill(self, tensor):
+        """Puts their tensor into our variable."""
+        if self.factors:  # [out, channels * h * w] to [h * w * channels, out]
+            array = tensor.reshape(-1, *self.factors).transpose(2, 3, 1, 0).reshape(self.variable.shape)
+        else:
+            array = np.transpose(tensor, self.axes)
+        self.variable.assign(array.astype("float32"))
+
+
 def expected(model) -> dict:
-    """Returns torchvision's key -> (our variable, which of their axes each of ours is), for all of a model's variables."""
+    """Returns torchvision's key -> ``Slot``, for all of a model's variables."""
     return {
-        f"{layer.name}.{ARRAYS.get(variable.name, variable.name)}": (variable, _axes(layer, variable))
-        for layer in model.layers
+        f"{layer.name}.{ARRAYS.get(variable.name, variable.name)}": _slot(layer, variable)
+        for layer in model.named_layers()
         for variable in layer.weights
+        if variable.dtype != "uint32"  # a dropout's random state
     }
 
 
-def their_shape(shape, axes) -> tuple:
-    """The shape that an array of ours has in torchvision's order of axes."""
-    return tuple(shape[axes.index(axis)] for axis in range(len(axes)))
-
-
-def _axes(layer, variable):
-    unchanged = tuple(range(len(variable.shape)))
-    return AXES.get(type(layer).__name__, unchanged) if variable.name == "kernel" else unchanged
+def _slot(layer, variable):
+    kind, unchanged = type(layer).__name__, tuple(range(len(variable.shape)))
+    if variable.name != "kernel":
+        return Slot(variable, unchanged)
+    if kind == "FlattenedDense":
+        *sides, channels = layer.map_shape
+        return Slot(variable, AXES["Dense"], (channels, *sides))
+    return Slot(variable, AXES.get(kind, unchanged))
 
 
 def _some(keys):

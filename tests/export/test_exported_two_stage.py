@@ -1,0 +1,89 @@
+"""Exports of two-stage detectors: proposals, RoIAlign, NMS, masks and points inside, operators that every runtime has."""
+
+import keras
+import numpy as np
+import pytest
+from test_exported_detectors import PICTURES, SIZE, widest_gap
+from two_stage_cases import small, two_stage
+
+from tfzoo.errors import ExportError, InputError
+from tfzoo.export import export, load, verify
+
+SPREADS = {"cls_logits": 1.5, "bbox_pred": 0.3, "cls_score": 2.0}  # of the numbers that the heads' last layers give
+
+
+def decided(name, **options):
+    """A small model whose scores lie apart, so that it finds things: untrained it gives nearly the same score everywhere."""
+    keras.utils.set_random_seed(3)
+    model = small(name, box_detections_per_img=20, box_score_thresh=0.0, **options)
+    norms = [layer for layer in model.named_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in model.named_layers():
+        if layer.name.startswith(("rpn", "roi_heads")) and hasattr(layer, "kernel"):
+            spread = (2 / np.prod(layer.kernel.shape[:-1])) ** 0.5
+            layer.kernel.assign(keras.random.normal(layer.kernel.shape, stddev=spread, seed=1))
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.0  # the statistics of these pictures, as they are
+    heads = model(PICTURES.astype("float32"), training=True)
+    model.classify(heads, heads["proposals"])
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
+    for kinds, outputs in ((("cls_logits", "bbox_pred"), ("objectness", "pred_bbox_deltas")), (("cls_score",), ("class_logits",))):
+        heads = model.deployed(raw=True).predict(PICTURES, verbose=0)
+        for kind, output in zip(kinds, outputs, strict=True):
+            for layer in model.named_layers():
+                if layer.name.endswith(kind) and hasattr(layer, "kernel"):
+                    layer.kernel.assign(layer.kernel * (SPREADS[kind] / heads[output].std()))
+    model.box_score_thresh = widest_gap(model.predict(PICTURES, verbose=0)["scores"])
+    return model
+
+
+@two_stage({"maskrcnn_mobilenetv2_fpn"})
+def test_files_find_what_keras_finds(name, tmp_path):
+    model = decided(name, **({"with_keypoints": True, "num_keypoints": 5} if name == "maskrcnn_mobilenetv2_fpn" else {}))
+    expected = model.predict(PICTURES, verbose=0)
+    assert (expected["num_detections"] > 0).all() and expected["num_detections"].sum() > 15
+    for path in ("model.tflite", "model.onnx", "saved"):
+        report = export(model, tmp_path / path, image_size=SIZE, calibration=PICTURES)
+        assert report.label_agreement >= 0.99 and report.parity["detections"]["count"] > 0
+        runner = load(tmp_path / path)
+        parity = verify.compare(verify.run_in_batches(runner, PICTURES), expected)
+        assert parity["detections"]["agreement"] >= 0.99
+        assert parity.get("masks", {"agreement": 1})["agreement"] >= 0.99
+        assert parity.get("keypoints", {"agreement": 1})["agreement"] >= 0.98
+        assert runner.sidecar.task == model.task and set(runner.sidecar.outputs) == set(expected)
+
+
+def test_raw_heads(tmp_path):
+    model = decided("maskrcnn_mobilenetv2_fpn")
+    report = export(model, tmp_path / "raw.onnx", image_size=SIZE, raw=True, calibration=PICTURES)
+    assert set(report.parity) == {"objectness", "pred_bbox_deltas", "proposals", "class_logits", "box_regression"}
+    assert report.parity["proposals"]["agreement"] >= 0.99
+    heads = {name: errors for name, errors in report.parity.items() if name != "proposals"}
+    assert max(errors["relative_error"] for errors in heads.values()) < 1e-4
+
+
+def test_what_differs_is_refused():
+    rng = np.random.default_rng(0)
+    reference = {
+        "boxes": np.array([[[5, 5, 20, 30], [40, 5, 60, 25]]], np.float32),
+        "scores": np.array([[0.9, 0.8]], np.float32),
+        "labels": np.array([[0, 1]], np.int32),
+        "num_detections": np.array([2], np.int32),
+        "masks": rng.uniform(size=(1, 2, 28, 28)).astype(np.float32),
+        "keypoints": rng.uniform(0, 50, (1, 2, 3, 3)).astype(np.float32),
+    }
+    parity = verify.compare(reference, reference)
+    assert parity["masks"] == {"agreement": 1.0, "max_abs_error": 0.0} and parity["keypoints"] == {"agreement": 1.0}
+    other = {name: value.copy() for name, value in reference.items()}
+    other["masks"][0, 1, 3, 4] += 0.02
+    other["keypoints"][0, 0, 0, 1] += 0.6
+    parity = verify.compare(other, reference)
+    assert parity["masks"]["agreement"] == 0.5 and parity["keypoints"]["agreement"] == pytest.approx(5 / 6)
+    with pytest.raises(ExportError, match=r"agreement of masks is 0\.5, the limit is 0.99"):
+        verify.check(parity, None)
+
+
+def test_int8_needs_raw(tmp_path):
+    with pytest.raises(InputError, match="export with raw"):
+        export(small("maskrcnn_mobilenetv2_fpn"), tmp_path / "model.tflite", quantization="int8", image_size=SIZE)
