@@ -18,8 +18,14 @@ frozen = {"frozen_norms": True, "trainable_backbone_layers": 5, "dtype": given["
 learner = tfzoo.create_model(given["name"], weights=given["checkpoint"], **sizes, **frozen)
 learner.compile(keras.optimizers.SGD(0.0))  # all the work, and nothing learned: steps stay alike
 images = np.repeat(picture[None], given["batch_size"], axis=0)
-boxes = np.array([[[40, 60, 220, 300], [100, 80, 380, 180], [120, 200, 360, 480]]], np.float32)
-targets = {"boxes": boxes.repeat(len(images), 0), "labels": np.array([[3, 17, 90]], np.int32).repeat(len(images), 0)}
+boxes = np.array([[40, 60, 220, 300], [100, 80, 380, 180], [120, 200, 360, 480]], np.float32)
+masks = np.zeros((3, *picture.shape[:2]), np.uint8)
+for mask, (left, top, right, bottom) in zip(masks, boxes.astype(int), strict=True):
+    mask[top:bottom, left:right] = 1
+points = np.concatenate([(boxes[:, None, :2] + boxes[:, None, 2:]) / 2, np.full((3, 1, 1), 2.0)], axis=2).repeat(17, axis=1)
+labels = np.array([3, 17, 90] if model.num_classes == 91 else [1, 1, 1], np.int32)
+targets = {"boxes": boxes, "labels": labels, "masks": masks, "keypoints": points.astype(np.float32)}
+targets = {name: np.repeat(values[None], len(images), axis=0) for name, values in targets.items()}
 
 serve(
     {

@@ -134,14 +134,14 @@ def _best_around(flat, pixels, lengths, reach, step, steps, size):
     Returns:
         the highest values, float32 [N, K, P]; and where they stand, as ``pixels``.
     """
-    kinds, peaks = pixels[0].shape[1:]
+    kinds, count = pixels[0].shape[1:]
     window = 2 * steps + 1
     (x, column, x_weights), (y, row, y_weights) = (
         _around(pixel, *(ops.reshape(part[:, axis], (-1, 1, 1, 1)) for part in (lengths, reach, step)), steps, size)
         for axis, pixel in enumerate(pixels)
     )
     values = ops.matmul(y_weights, ops.matmul(_patches(flat, row, column, size), ops.swapaxes(x_weights, -1, -2)))
-    values = ops.reshape(values, (-1, kinds, peaks, window * window))
+    values = ops.reshape(values, (-1, kinds, count, window * window))
     best = ops.expand_dims(argmax(values), -1)
     places = [ops.take_along_axis(x, best % window, axis=-1), ops.take_along_axis(y, best // window, axis=-1)]
     return ops.max(values, axis=-1), [ops.squeeze(place, -1) for place in places]
@@ -162,13 +162,13 @@ def _around(pixel, length, reach, step, steps, size):
 
 def _patches(flat, row, column, size):
     """[N, K, P, TAPS, TAPS] around cells float32 [N, K, P] of heatmaps [N, size * size * K], edges repeated."""
-    kinds, peaks = row.shape[1:]
+    kinds, count = row.shape[1:]
     taps = np.arange(TAPS, dtype=np.float32) - TAPS // 2
     row, column = (ops.maximum(ops.minimum(ops.expand_dims(cell, -1) + taps, size - 1.0), 0.0) for cell in (row, column))
     cell = ops.expand_dims(row, -1) * size + ops.expand_dims(column, -2)
-    index = ops.cast(ops.reshape(cell, (-1, kinds, peaks * TAPS * TAPS)), "int32") * kinds
-    index = ops.reshape(index + np.arange(kinds, dtype=np.int32)[:, None], (-1, kinds * peaks * TAPS * TAPS))
-    return ops.reshape(ops.take_along_axis(flat, index, axis=-1), (-1, kinds, peaks, TAPS, TAPS))
+    index = ops.cast(ops.reshape(cell, (-1, kinds, count * TAPS * TAPS)), "int32") * kinds
+    index = ops.reshape(index + np.arange(kinds, dtype=np.int32)[:, None], (-1, kinds * count * TAPS * TAPS))
+    return ops.reshape(ops.take_along_axis(flat, index, axis=-1), (-1, kinds, count, TAPS, TAPS))
 
 
 def _cubic(distance):

@@ -1,104 +1,139 @@
-"""RoIPool: the largest value in each bin of a region (Girshick 2015, Fast R-CNN, section 2.1), and pooling in a pyramid of bins.
+"""RoIPool and spatial pyramid pooling: the maximum of each bin of a region, whatever the region's size.
 
-Bins are ranges of whole pixels, so the largest value of one is the largest of four overlapping windows whose sides are powers of
-two. The largest values of all such windows are tabled once for the map, by doubling, and every bin takes four of them: shapes stay
-fixed, and no operator is needed that a runtime lacks.
+Girshick 2015 (Fast R-CNN, section 2.1); He et al. 2014 (SPP-net, section 2.2). A bin's maximum is that of nine overlapping windows,
+three along each axis, whose sides are powers of three. The maxima of all such windows are computed once for the whole map, so every
+bin costs nine reads, however large it is. Shapes are fixed, and every runtime has what it takes.
 """
 
+import numpy as np
 from keras import ops
 
-LONGEST = 5  # windows of 1, 2, ... 16 pixels a side: two of them cover a bin of 32
-MOST_PIXELS = 2 * 2 ** (LONGEST - 1)
+LARGEST = 243  # the longest side of a map whose size is not known when the graph is built
 
 
 def roi_pool(features, boxes, size, scale):
-    """The largest value in each of size x size bins of every box.
+    """The maximum of each of size x size bins of every box.
 
-    A box's corners are rounded to pixels of the map, both inclusive; bins are rounded outwards and cut off at the map's border. A
-    bin of more than 32 pixels a side is cut off there.
+    A box's corners are rounded to pixels of the map (halves away from zero), both included, and a bin takes every pixel that it
+    touches; pixels outside the map do not count, and a bin without any gives 0. That is what torchvision and Caffe do.
 
     Args:
-        features: map [B, h, w, C].
+        features: [B, h, w, C]; a side that is not known when the graph is built may have up to 243 pixels.
         boxes: float32 [B, R, 4], xyxy, pixels of the network's input. No gradient passes to them.
         size: bins along each side.
-        scale: side of the map over that of the picture.
+        scale: the map's side over the picture's.
 
     Returns:
-        [B, R, size, size, C] in the dtype of the features; 0 in bins that lie outside the map.
+        [B, R, size, size, C], in the dtype of the features.
     """
-    boxes = ops.stop_gradient(ops.cast(boxes, "float32"))
-    corners = ops.cast(ops.floor(boxes * scale + 0.5), "int32")
-    height, width, channels = ops.shape(features)[1], ops.shape(features)[2], features.shape[-1]
-    top, bottom = _bins(corners[..., 1], corners[..., 3], size, height)
-    left, right = _bins(corners[..., 0], corners[..., 2], size, width)
-    tall, wide = _power(bottom - top), _power(right - left)
-    picture = ops.reshape(ops.arange(ops.shape(boxes)[0], dtype="int32"), (-1, 1, 1, 1))
-
-    tables = ops.reshape(_tables(features), (-1, channels))
-    of_window = (ops.expand_dims(tall[0], -1) * LONGEST + ops.expand_dims(wide[0], -2)) * height
-    result = None
-    for y in (top, ops.maximum(bottom - tall[1], 0)):
-        for x in (left, ops.maximum(right - wide[1], 0)):
-            row = picture * (LONGEST * LONGEST * height) + of_window + ops.expand_dims(y, -1)
-            place = row * width + ops.expand_dims(x, -2)
-            values = ops.take(tables, ops.reshape(place, (-1,)), axis=0)
-            result = values if result is None else ops.maximum(result, values)
-    result = ops.reshape(result, (-1, boxes.shape[1], size, size, channels))
-    filled = ops.logical_and(ops.expand_dims(bottom > top, -1), ops.expand_dims(right > left, -2))
-    return ops.where(ops.expand_dims(filled, -1), result, ops.zeros_like(result))
+    count = ops.shape(boxes)[1]
+    return ops.reshape(_pool(_table(features), features, boxes, size, scale), (-1, count, size, size, features.shape[-1]))
 
 
 def spatial_pyramid_pooling(features, boxes, scale, levels=(1, 2, 4)):
-    """The largest values in ever finer bins of every box, one after the other (He et al. 2014, SPP-net, section 2.2).
+    """One vector for every box: the maxima of its bins, for grids from coarse to fine.
 
     Args:
-        features, boxes, scale: see ``roi_pool``.
-        levels: bins along each side.
+        features, boxes, scale: see ``roi_pool``, of whose bins these are.
+        levels: bins along each side of each grid.
 
     Returns:
-        [B, R, sum of level^2, C].
+        [B, R, N * C], in the dtype of the features, N = the sum of all levels squared: grid after grid, row by row, channels last.
     """
+    count, table = ops.shape(boxes)[1], _table(features)
+    grids = [_pool(table, features, boxes, size, scale) for size in levels]
+    vectors = [ops.reshape(grid, (-1, count, size * size * features.shape[-1])) for grid, size in zip(grids, levels, strict=True)]
+    return ops.concatenate(vectors, axis=-1)
+
+
+# === The maxima of all windows ===
+
+
+def _windows(length):
+    """The sides of windows three of which cover any stretch of ``length`` pixels, or of fewer."""
+    length = length if isinstance(length, int) else LARGEST
+    return [3**power for power in range(length) if power == 0 or 3**power < length]
+
+
+def _table(features):
+    """For every height and width of a window, and every pixel, the maximum of the window that begins there: [P, C], in the order of
+    picture, height, width, row, column. Windows that reach beyond the map go on at its other end; no bin asks for them."""
+    height, width = ops.shape(features)[1:3]
+    tables = [by_width for by_height in _maxima(features, height, 1) for by_width in _maxima(by_height, width, 2)]
     channels = features.shape[-1]
-    pooled = [roi_pool(features, boxes, size, scale) for size in levels]
-    flat = [ops.reshape(x, (-1, boxes.shape[1], size * size, channels)) for x, size in zip(pooled, levels, strict=True)]
-    return ops.concatenate(flat, axis=2)
+    flat = [ops.reshape(table, (-1, height * width, channels)) for table in tables]
+    return ops.reshape(ops.concatenate(flat, axis=1), (-1, channels))
 
 
-def _bins(first, last, size, length):
-    """Along one axis: first pixel of each bin, and the one behind its last, int32 [B, R, size], for inclusive ends [B, R]."""
-    extent = ops.expand_dims(ops.maximum(last - first + 1, 1), -1)
-    number = ops.arange(size, dtype="int32")
-    start = ops.expand_dims(first, -1) + number * extent // size
-    stop = ops.expand_dims(first, -1) + ((number + 1) * extent + size - 1) // size
-    start, stop = (ops.minimum(ops.maximum(edge, 0), length) for edge in (start, stop))
-    inside = ops.minimum(start, length - 1)
-    return inside, ops.where(stop > start, ops.minimum(stop, inside + MOST_PIXELS), inside)
+def _maxima(x, length, axis):
+    """The maxima of windows of each side along one axis of [B, h, w, C]."""
+    maxima = [x]
+    for side in _windows(length)[:-1]:
+        x = maxima[-1]
+        maxima.append(ops.maximum(ops.maximum(x, _shift(x, side, axis)), _shift(x, 2 * side, axis)))
+    return maxima
 
 
-def _power(extent):
-    """The largest power of two that is not above the extents: its exponent and itself, int32; of 0 as of 1."""
-    exponent = sum(ops.cast(extent >= 2**k, "int32") for k in range(1, LONGEST))
-    return exponent, sum(ops.cast(exponent == k, "int32") * 2**k for k in range(LONGEST))
+def _shift(x, by, axis):
+    before, after = (x[:, :by], x[:, by:]) if axis == 1 else (x[:, :, :by], x[:, :, by:])
+    return ops.concatenate([after, before], axis=axis)
 
 
-def _tables(features):
-    """The largest value of the window of 2^i x 2^j pixels that begins at each pixel: [B, i, j, h, w, C]."""
-    rows = [features]
-    for k in range(LONGEST - 1):
-        rows.append(ops.maximum(rows[-1], _shifted(rows[-1], 2**k, axis=1)))
-    tables = []
-    for table in rows:
-        columns = [table]
-        for k in range(LONGEST - 1):
-            columns.append(ops.maximum(columns[-1], _shifted(columns[-1], 2**k, axis=2)))
-        tables += columns
-    return ops.stack(tables, axis=1)
+# === Bins ===
 
 
-def _shifted(x, step, axis):
-    """What lies ``step`` further along an axis; behind the end, where no window of a bin reaches, 0."""
-    shape, padding = ops.shape(x), [[0, 0]] * 4
-    padding[axis] = [0, step]
-    if axis == 1:
-        return ops.pad(x[:, step:], padding)[:, : shape[1]]
-    return ops.pad(x[:, :, step:], padding)[:, :, : shape[2]]
+def _pool(table, features, boxes, size, scale):
+    """[B * R, size, size, C]."""
+    batch, height, width = ops.shape(features)[:3]
+    corners = _round(ops.stop_gradient(ops.cast(boxes, "float32")) * scale)
+    y, side_y, empty_y = _stretches(corners[..., 1], corners[..., 3], height, size)
+    x, side_x, empty_x = _stretches(corners[..., 0], corners[..., 2], width, size)
+    area, heights, widths = height * width, len(_windows(height)), len(_windows(width))
+    picture = ops.arange(batch, dtype="int32") * (heights * widths * area)
+    picture = ops.reshape(ops.expand_dims(picture, 1) + ops.zeros_like(boxes[..., 0], dtype="int32"), (-1, 1, 1))
+    y = [ops.expand_dims(first * width + side_y * (widths * area), 2) + picture for first in y]
+    x = [ops.expand_dims(first + side_x * area, 1) for first in x]
+    result = None
+    for begin in [down + across for down in y for across in x]:
+        maxima = ops.take(table, begin, axis=0)
+        result = maxima if result is None else ops.maximum(result, maxima)
+    empty = ops.logical_or(ops.expand_dims(empty_y, 2), ops.expand_dims(empty_x, 1))
+    return ops.where(ops.expand_dims(empty, -1), ops.zeros_like(result), result)
+
+
+def _round(x):
+    """To whole numbers, halves away from zero."""
+    low = ops.floor(ops.abs(x))
+    rounded = low + ops.cast(ops.abs(x) - low >= 0.5, "float32")
+    return ops.where(x < 0, -rounded, rounded)
+
+
+def _stretches(first, last, length, size):
+    """The pixels of each bin along one axis, covered by three windows.
+
+    Args:
+        first, last: float32 [B, R]: the pixels that a box begins and ends with.
+        length: how many pixels the map has.
+        size: the number of bins.
+
+    Returns:
+        where the three windows begin, int32 [B * R, size] each; which of ``_windows`` they are, int32 [B * R, size]; and whether
+        the bin has no pixel, bool [B * R, size].
+    """
+    first, last = (ops.reshape(corner, (-1, 1)) for corner in (first, last))
+    length_ = ops.cast(length, "float32")
+    side = ops.maximum(last - first + 1.0, 1.0)
+    # torchvision and Caffe round this quotient to float32. Were the divisor a constant, compilers would multiply by its reciprocal,
+    # which rounds otherwise, and some bins would begin or end at another pixel.
+    bins = side / ops.minimum(side + size, size)
+    index = np.arange(size, dtype=np.float32)
+    begin, end = ops.floor(index * bins) + first, ops.ceil((index + 1.0) * bins) + first
+    begin, end = (ops.maximum(ops.minimum(edge, length_), 0.0) for edge in (begin, end))
+    empty = end <= begin
+    begin, end = (ops.cast(edge, "int32") for edge in (ops.minimum(begin, length_ - 1.0), end))
+    pixels = ops.maximum(end - begin, 1)
+    sides = _windows(length)
+    larger = [ops.cast(pixels >= side, "int32") for side in sides[1:]]
+    which = sum(larger, ops.zeros_like(pixels))
+    spare = pixels - ops.take(ops.convert_to_tensor(sides, "int32"), which, axis=0)
+    return [begin, begin + spare // 2, begin + spare], which, empty

@@ -1,4 +1,4 @@
-"""torchvision's RetinaNet of a checkpoint. Arguments as for ``tfzoo_detector.py``; setup: a module to import first, or None."""
+"""torchvision's detector of a checkpoint. Arguments as for ``tfzoo_detector.py``; setup: a module to import first, or None."""
 
 from loop import arguments, serve
 
@@ -13,7 +13,7 @@ if given["setup"]:
 
 import torch  # noqa: E402
 from torchvision.models import resnet50  # noqa: E402
-from torchvision.models.detection import RetinaNet  # noqa: E402
+from torchvision.models.detection import FasterRCNN, KeypointRCNN, MaskRCNN, RetinaNet  # noqa: E402
 from torchvision.models.detection._utils import overwrite_eps  # noqa: E402
 from torchvision.models.detection.backbone_utils import _resnet_fpn_extractor  # noqa: E402
 from torchvision.ops import FrozenBatchNorm2d  # noqa: E402
@@ -21,14 +21,24 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7  # noqa: E402
 
 torch.set_num_threads(given["threads"])
 body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d)  # as where it starts from trained weights
-backbone = _resnet_fpn_extractor(body, 5, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256))
-model = RetinaNet(backbone, 91, min_size=given["size"], max_size=given["size"])
+sizes = {"min_size": given["size"], "max_size": given["size"]}
+if given["name"].startswith("retinanet"):
+    backbone = _resnet_fpn_extractor(body, 5, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256))
+    model = RetinaNet(backbone, 91, **sizes)
+else:
+    build, classes = {"faster": (FasterRCNN, 91), "maskrc": (MaskRCNN, 91), "keypoi": (KeypointRCNN, 2)}[given["name"][:6]]
+    model = build(_resnet_fpn_extractor(body, 5), classes, **sizes)
 overwrite_eps(model, 0.0)
 model.load_state_dict(torch.load(given["checkpoint"]))
 
 picture = torch.from_numpy(np.load(given["picture"])).permute(2, 0, 1).float() / 255
 boxes = torch.tensor([[40.0, 60, 220, 300], [100, 80, 380, 180], [120, 200, 360, 480]])
-targets = [{"boxes": boxes, "labels": torch.tensor([3, 17, 90])}] * given["batch_size"]
+masks = torch.zeros((3, *picture.shape[1:]), dtype=torch.uint8)
+for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
+    mask[top:bottom, left:right] = 1
+points = torch.cat([(boxes[:, None, :2] + boxes[:, None, 2:]) / 2, torch.full((3, 1, 1), 2.0)], dim=2).repeat(1, 17, 1)
+labels = torch.tensor([3, 17, 90]) if "keypoint" not in given["name"] else torch.ones(3, dtype=torch.int64)
+targets = [{"boxes": boxes, "labels": labels, "masks": masks, "keypoints": points}] * given["batch_size"]
 optimizer = torch.optim.SGD(model.parameters(), lr=0.0)  # all the work, and nothing learned: steps stay alike
 
 

@@ -1,8 +1,8 @@
-"""``python -m tfzoo.benchmarks.retinanet_speed``: our RetinaNet-50 against torchvision's and KerasHub's, on this processor.
+"""``python -m tfzoo.benchmarks.detector_speed NAME FILE``: our detectors against torchvision's and KerasHub's, on this processor.
 
-The same checkpoint and picture for torchvision, so equal numbers of candidates; KerasHub reads no such file and has random weights
-of the same shapes. "predict" is what a user calls, "heads" the network without decoding and NMS; the training step has a batch,
-frozen norms, every stage learning, and a learning rate of 0. Prints a table (Markdown).
+The same checkpoint and picture for torchvision, so equal numbers of candidates; KerasHub, for the RetinaNet alone, reads no such
+file and has random weights of the same shapes. "predict" is what a user calls, "heads" the network without the last decoding and
+NMS; the training step has a batch, frozen norms, every stage learning, and a learning rate of 0. Prints a table (Markdown).
 """
 
 import argparse
@@ -17,13 +17,14 @@ from tfzoo.data import load_dataset
 from tfzoo.data.images import read_image, resize_image
 from tfzoo.errors import InputError
 
-NAME = "retinanet_resnet50_fpn"
+NAMES = ("retinanet_resnet50_fpn", "fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn")
 CASES = ("predict", "heads", "training step")
 
 
 def main(arguments=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", help=f"a .pth file of {NAME}, published or seeded")
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("checkpoint", help="a .pth file of it, published or seeded")
     parser.add_argument("--picture", help="default: one of the shapes")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=2, help="of a training step (default: 2)")
@@ -65,7 +66,7 @@ def start(args, picture) -> list[Contestant]:
     """Starts those whose place is told."""
     setup = args.torchvision_setup and pathlib.Path(args.torchvision_setup).resolve()
     given = {
-        "name": NAME,
+        "name": args.name,
         "checkpoint": str(pathlib.Path(args.checkpoint).resolve()),
         "picture": str(picture),
         "size": args.size,
@@ -77,9 +78,9 @@ def start(args, picture) -> list[Contestant]:
     found = [Contestant("tfzoo", sys.executable, "tfzoo_detector.py", given, args.threads)]
     if args.torchvision_python:
         path = [setup.parent] if setup else []
-        program = "torchvision_retinanet.py"
+        program = "torchvision_detector.py"
         found.append(Contestant("torchvision", args.torchvision_python, program, given, args.threads, path))
-    if args.keras_hub:
+    if args.keras_hub and args.name == NAMES[0]:
         path = [pathlib.Path(args.keras_hub).resolve()]
         found.append(Contestant("KerasHub", sys.executable, "keras_hub_retinanet.py", given, args.threads, path))
     return found
