@@ -18,6 +18,7 @@ from tfzoo.training.callbacks import DRAWN_SCORE
 from tfzoo.training.run import SETTINGS
 from tfzoo.visualization import comparison, contact_sheet, draw_boxes, draw_found, save_image
 from tfzoo.weights import load_model
+from tfzoo.zoo import find_entry
 
 EXPORTS = {  # file: format, quantization
     "saved_model": ("savedmodel", None),
@@ -38,7 +39,7 @@ class Plan:
         recipe: settings of the training, beside epochs and seed.
         epochs: unless others are given.
         exports: keys of ``EXPORTS``; pictures are drawn of what the last one answers.
-        metric, title: key of the accuracy in an evaluation's result, and what people call it.
+        metric, title: keys, one inside the other, of the accuracy in an evaluation's result, and what people call it.
         class_metric: the same of each class; None where that is a number itself.
         said: a phrase for the training. hint: the command for data of one's own.
     """
@@ -104,6 +105,36 @@ PLANS = {
         hint="tfzoo train ssd300_vgg16 --data coco:DIR --output runs/mine --image-size 300 "
         "--option width_multiplier=0.25 --option batch_norm=True",
     ),
+    "instance": Plan(
+        model="maskrcnn_mobilenetv2_fpn",
+        options={
+            "width_multiplier": 0.25,
+            "box_batch_size_per_image": 32,
+            "box_detections_per_img": 20,
+            "rpn_pre_nms_top_n_train": 300,
+            "rpn_post_nms_top_n_train": 200,
+            "rpn_pre_nms_top_n_test": 300,
+            "rpn_post_nms_top_n_test": 100,
+        },
+        size=(128, 128),
+        recipe={
+            "batch_size": 8,
+            "learning_rate": 2e-3,
+            "scale": (1.0, 1.0),
+            "flip": "horizontal_and_vertical",
+            "brightness": 0.0,
+            "contrast": 0.0,
+            "saturation": 0.0,
+            "picture_epochs": 0,
+        },
+        epochs=5,
+        exports=("saved_model", "model.onnx", "model_float16.tflite", "model_dynamic.tflite", "model.tflite"),
+        metric="masks AP50",
+        title="AP50 of masks",
+        class_metric="AP50",
+        said="a small Mask R-CNN",
+        hint="tfzoo train maskrcnn_mobilenetv2_fpn --data coco:DIR --output runs/mine --image-size 256 --batch-size 2",
+    ),
 }
 
 
@@ -112,7 +143,7 @@ def demo(output, task="semantic", epochs=None, seed=0) -> dict:
 
     Args:
         output: folder that exists.
-        task: "semantic" or "detection".
+        task: "semantic", "detection" or "instance".
         epochs, seed: of the training; the same seed gives the same accuracies. None: the task's own number of epochs.
 
     Returns:
@@ -176,12 +207,15 @@ Next, with pictures of your own:
 def _summarize(plan, row):
     report, result, timing = row["report"], row["result"], row["timing"]
     parity = report.parity if report else {}
+    *inner, metric = plan.metric.split()
+    for key in inner:
+        result = result[key]
     return {
         "file": row["file"].name,
         "format": timing.format,
         "megabytes": timing.bytes / 1e6,
         "median_ms": timing.median,
-        plan.metric: result[plan.metric],
+        plan.metric: result[metric],
         "per_class": {
             name: value[plan.class_metric] if plan.class_metric else value for name, value in result["per_class"].items()
         },
@@ -194,7 +228,7 @@ def format_table(results) -> str:
     """The demonstration's table (Markdown)."""
     plan = PLANS[results["task"]]
     same = "labels equal to Keras"
-    if results["task"] == "detection":
+    if results["task"] != "semantic":
         same = f"detections equal to Keras ({verify.SAME_BOX} px, score {verify.SAME_SCORE})"
     lines = [
         f"| file | format | MB | ms a picture | {plan.title} | {same} | largest score error |",
@@ -220,20 +254,21 @@ def _draw_label_maps(plan, output):
 
 
 def _draw_boxes(plan, output):
-    """Test pictures with the boxes of the truth, and beside each what the last file finds, but for what it is unsure of."""
-    dataset = load_dataset(plan.data, "test", "detection")
+    """Test pictures with the boxes (and masks) of the truth, and beside each what the last file finds and is sure of."""
+    dataset = load_dataset(plan.data, "test", find_entry(plan.model).task)
     samples = [dataset.read(index) for index in range(6)]
     answers = load(output / "exports" / plan.exports[-1]).predict(np.stack([sample["images"] for sample in samples]))
     pictures = []
     for index, sample in enumerate(samples):
         truth, answer = sample["bounding_boxes"], {name: values[index] for name, values in answers.items()}
-        pictures.append(draw_boxes(sample["images"], truth["boxes"], truth["labels"], dataset.class_names))
+        masks = sample.get("instance_masks")
+        pictures.append(draw_boxes(sample["images"], truth["boxes"], truth["labels"], dataset.class_names, masks=masks))
         pictures.append(draw_found(sample["images"], answer, dataset.class_names, DRAWN_SCORE))
     titles = ["truth", f"{plan.exports[-1]}, from a score of {DRAWN_SCORE}"]
     save_image(contact_sheet(pictures, titles * len(samples)), output / "examples.png")
 
 
-DRAW = {"semantic": _draw_label_maps, "detection": _draw_boxes}
+DRAW = {"semantic": _draw_label_maps, "detection": _draw_boxes, "instance": _draw_boxes}
 
 
 def _report(plan, results, output):

@@ -277,9 +277,9 @@ def _add_demo(commands):
     parser = _command(
         commands, "demo", run_demo, "Train, evaluate, export, verify, time and draw, on drawn shapes.", "tfzoo demo --output demo"
     )
-    parser.add_argument("--task", default="semantic", help="semantic (default) or detection")
+    parser.add_argument("--task", default="semantic", help="semantic (default), detection or instance")
     parser.add_argument("--output", default="tfzoo-demo", help="folder for the report (default: tfzoo-demo)")
-    parser.add_argument("--epochs", type=_count, help="default: 8, or 12 for detection")
+    parser.add_argument("--epochs", type=_count, help="default: 8; detection: 12, instance: 5")
     parser.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same accuracies")
     _add_overwrite(parser)
 

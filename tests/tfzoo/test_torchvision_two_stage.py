@@ -176,11 +176,12 @@ def test_same_checkpoint_same_answer(name, tmp_path):
         raw = model.deployed(raw=True).predict(theirs["image_0"][None], verbose=0)
         assert relative_error(raw["objectness"][0], of_levels(theirs, 0, 1)) < 1e-4
         assert relative_error(raw["pred_bbox_deltas"][0], of_levels(theirs, 1, 4)) < 1e-4
-        # Proposals of nearly equal scores may change places, and with them what is said of them.
+        # Proposals of nearly equal scores may change places, and with them what is said of them; and they lie some thousandths of a
+        # pixel apart, as the maps before them differ by rounding, so that what is said of them does too.
         logits = theirs["raw_box_predictor_0"]
         ours = raw["class_logits"][0][: len(logits)]
         distance = np.linalg.norm(ours[:, None] - logits[None], axis=-1) / np.linalg.norm(logits, axis=-1)
-        assert (distance.min(axis=0) < 1e-3).mean() >= 0.98
+        assert (distance.min(axis=0) < 1e-2).mean() >= 0.98 and np.median(distance.min(axis=0)) < 1e-3
         for index in range(2):
             compared += check_answer(model, theirs, index, f"{name}, seed {seed}, picture {index}")
     assert compared > 20
