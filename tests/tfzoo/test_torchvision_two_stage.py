@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import numpy as np
 import pytest
 from test_torchvision_detectors import loaded, reference_of
@@ -143,22 +144,38 @@ def partners(ours, theirs):
     return np.where(alike.any(axis=1), alike.argmax(axis=1), -1)
 
 
-def check_answer(model, theirs, index, case):
-    """98 % of the detections, of the masks' and of the points: the rest are near-ties of scores, overlaps or heights of a map."""
-    answer = {key: value[0] for key, value in model.predict(theirs[f"image_{index}"][None], verbose=0).items()}
+def from_their_maps(model, theirs):
+    """The answer for the first picture from torchvision's own maps of the backbone: all else is ours."""
+    count = model.pyramid(**model.options).maps
+    norm = ".1" if model.options["version"] == 2 else ".0"
+    maps = [theirs[key].transpose(0, 2, 3, 1) for key in theirs if key.startswith("raw_backbone_")]
+    layers = [*(f"backbone.fpn.layer_blocks.{level}{norm}" for level in range(len(maps) - 1)), "backbone.fpn.extra_blocks.pool"]
+    of_backbone = [model.get_layer(layer).output for layer in layers]
+    heads = keras.Model(of_backbone, [model.output["objectness"], model.output["pred_bbox_deltas"]])(maps)
+    image = theirs["image_0"][None]
+    named = {"objectness": heads[0], "pred_bbox_deltas": heads[1]}
+    named["proposals"] = model.get_layer("rpn.proposals")(image, *heads)
+    named |= {f"features_{level}": x for level, x in enumerate(maps[:count])}
+    return named, model.deployed().answer(named, image.shape[1:3], pictures=1)
+
+
+def check_answer(answer, theirs, index, least, case):
+    """A share of the detections and of the points: the rest are near-ties of scores, overlaps or heights of a map."""
+    answer = {key: np.asarray(value[0]) for key, value in answer.items()}
     count = int(answer.pop("num_detections"))
     ours = {key: value[:count] for key, value in answer.items()}
     expected = {key: theirs[f"{key}_{index}"] for key in ("boxes", "scores", "labels")}
     place = partners(ours, expected)
     found = np.flatnonzero(place >= 0)
     print(f"\n{case}: {count} and {len(place)} detections, {len(found)} agree", end="")
-    assert len(place) - len(found) <= max(1, 0.02 * len(place)) and abs(count - len(place)) <= max(1, 0.02 * len(place)), case
+    allowed = max(1, (1 - least) * len(place))
+    assert len(place) - len(found) <= allowed and abs(count - len(place)) <= allowed, case
     if "masks" in ours:
         error = np.abs(ours["masks"][place[found]] - theirs[f"masks_{index}"][found]).max(axis=(1, 2))
-        assert (error < 1e-2).mean() >= 0.98, case
+        assert (error < 1e-2).mean() >= least, case
     if "keypoints" in ours:
         error = np.abs(ours["keypoints"][place[found]] - theirs[f"keypoints_{index}"][found])[..., :2].max(axis=-1)
-        assert (error < 0.5).mean() >= 0.98, case
+        assert (error < 0.5).mean() >= least, case
         scores = np.abs(ours["keypoint_scores"][place[found]] - theirs[f"keypoints_scores_{index}"][found])
         assert np.median(scores) < 1e-2, case
     return len(place)
@@ -167,21 +184,33 @@ def check_answer(model, theirs, index, case):
 @pytest.mark.slow
 @every_name
 def test_same_checkpoint_same_answer(name, tmp_path):
+    """From torchvision's own maps 98 % of its answer; from the picture 90 %.
+
+    On these seeded ResNets the float32 maps of both lie 2e-5 to 5e-5 (relative) from float64 ones, and so does the first stage:
+    proposals then differ by thousandths of a pixel, and some scores by a little more than 1e-3.
+    torchvision's RoIAlign in plain PyTorch, which the reference takes where the compiled one does not load, counts samples beyond the
+    border as the border's: that moves regions narrower than a pixel of their map at the right or bottom border.
+    """
     compared = 0
     for seed, size, flags in CASES:
         old = ("--old-keys", "--legacy-file") if name in OLD_FILES and flags else ()
         checkpoint, theirs = reference_of(name, seed, size, tmp_path, *flags, *old)
         model = loaded(name, checkpoint)
         assert model.class_names[0] == "__background__" and model.task == find_entry(name).task
+        case = f"{name}, seed {seed}, picture"
+        first_stage = {"objectness": of_levels(theirs, 0, 1), "pred_bbox_deltas": of_levels(theirs, 1, 4)}
         raw = model.deployed(raw=True).predict(theirs["image_0"][None], verbose=0)
-        assert relative_error(raw["objectness"][0], of_levels(theirs, 0, 1)) < 1e-4
-        assert relative_error(raw["pred_bbox_deltas"][0], of_levels(theirs, 1, 4)) < 1e-4
-        # Proposals of nearly equal scores may change places, and with them what is said of them; and they lie some thousandths of a
-        # pixel apart, as the maps before them differ by rounding, so that what is said of them does too.
+        heads, answer = from_their_maps(model, theirs)
+        for output, wanted in first_stage.items():
+            assert relative_error(raw[output][0], wanted) < 1e-4
+            assert relative_error(np.asarray(heads[output])[0], wanted) < 1e-5
+        # Proposals of nearly equal scores may change places, and with them what is said of them.
         logits = theirs["raw_box_predictor_0"]
-        ours = raw["class_logits"][0][: len(logits)]
+        ours = np.asarray(model.classify(heads, heads["proposals"])[0])[0, : len(logits)]
         distance = np.linalg.norm(ours[:, None] - logits[None], axis=-1) / np.linalg.norm(logits, axis=-1)
-        assert (distance.min(axis=0) < 1e-2).mean() >= 0.98 and np.median(distance.min(axis=0)) < 1e-3
+        assert (distance.min(axis=0) < 1e-3).mean() >= 0.98
+        check_answer(answer, theirs, 0, 0.98, f"{case} 0 from their maps")
         for index in range(2):
-            compared += check_answer(model, theirs, index, f"{name}, seed {seed}, picture {index}")
+            answer = model.predict(theirs[f"image_{index}"][None], verbose=0)
+            compared += check_answer(answer, theirs, index, 0.9, f"{case} {index}")
     assert compared > 20

@@ -289,14 +289,17 @@ class DeployedTwoStage(keras.Model):
         self.built = True  # it has no weights of its own
 
     def call(self, images):
-        network = self.network
-        heads = network(ops.cast(images, "float32"), training=False)
+        heads = self.network(ops.cast(images, "float32"), training=False)
         if self.raw:
             return self._raw(heads)
-        given = ops.shape(images)[1:3]
+        return self.answer(heads, ops.shape(images)[1:3], pictures=ops.shape(images)[0])
+
+    def answer(self, heads, given, pictures=None):
+        """The answer from what the first stage says of ``pictures`` pictures of (height, width) ``given``."""
+        network = self.network
         resized, _ = network.input_sizes(given)
         limits = network.box_nms_thresh, network.box_detections_per_img
-        answer = select(*network.candidates(heads, resized), *limits, pictures=ops.shape(images)[0])
+        answer = select(*network.candidates(heads, resized), *limits, pictures=pictures)
         boxes, columns, to_given = answer["boxes"], answer["labels"], per_box(given, resized)
         found = ops.expand_dims(columns >= 0, -1)
         labels = ops.where(columns >= 0, columns - network._first_column, PADDING_LABEL)
