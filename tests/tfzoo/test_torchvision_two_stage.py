@@ -188,8 +188,8 @@ def test_same_checkpoint_same_answer(name, tmp_path):
 
     On these seeded ResNets the float32 maps of both lie 2e-5 to 5e-5 (relative) from float64 ones, and so does the first stage:
     proposals then differ by thousandths of a pixel, and some scores by a little more than 1e-3.
-    torchvision's RoIAlign in plain PyTorch, which the reference takes where the compiled one does not load, counts samples beyond the
-    border as the border's: that moves regions narrower than a pixel of their map at the right or bottom border.
+    torchvision's RoIAlign in plain PyTorch, which the reference takes where the compiled one does not load, counts samples beyond
+    the border as the border's: that moves regions narrower than a pixel of their map at the right or bottom border.
     """
     compared = 0
     for seed, size, flags in CASES:
