@@ -116,7 +116,7 @@ MODELS = {
     "maskrcnn_resnet50_fpn_v2": _instance(
         "mask_rcnn:MaskRCNN", "Li 2021", "box AP 47.4, mask AP 41.8 (COCO val2017)", COCO, backbone="resnet50", version=2
     ),
-    "maskrcnn_mobilenetv2_fpn": _instance("mask_rcnn:MaskRCNN", "He 2017", weights=IMAGENET, backbone="mobilenetv2"),
+    "maskrcnn_mobilenetv2_fpn": _instance("mask_rcnn:MaskRCNN", "He 2017", weights=(*IMAGENET, "dsb2018"), backbone="mobilenetv2"),
     "keypointrcnn_resnet50_fpn": _keypoint(
         "keypoint_rcnn:KeypointRCNN", "He 2017", "box AP 54.6, keypoint AP 65.0 (COCO val2017)", COCO, backbone="resnet50"
     ),
