@@ -5,7 +5,7 @@ from keras import ops
 
 from tfzoo.layers.decision import argmax
 
-HIGH = 16  # the highest pixels of a first look at a map, around each of which more are looked at
+HIGH, HILLS = 8, 32  # the highest pixels of a first look at a map, and the tops of its highest hills: more is looked at around each
 BEST = 6  # the best of these, which are looked at more closely where boxes are large
 STEPS = 4  # pixels looked at on each side of a high one, spread over a cell; then
 FINE_STEPS = 6  # on each side of the best of these: every pixel, while a cell has 24 of them at most
@@ -38,8 +38,8 @@ def decode_keypoints(heatmaps, boxes):
 
     A map is resized to the box's sides, rounded up, by the bicubic kernel of a = -0.75 (half-pixel centres, edge repeated), and the
     keypoint is the centre of the highest pixel. Shapes are fixed, whatever the box: first one pixel a cell is computed, then more
-    around the 16 highest, then every pixel around the best (every second one where a cell has more than 24, and so on). On maps
-    of mere noise one keypoint in a thousand is not on the highest pixel of all.
+    around the 8 highest and the tops of the 32 highest hills, then every pixel around the best (every second one where a cell has
+    more than 24, and so on). On maps of mere noise one keypoint in a hundred is not on the highest pixel of all.
 
     Args:
         heatmaps: float32 [B, R, S, S, K], logits.
@@ -81,25 +81,35 @@ def _position(pixel, length, size):
 
 
 def _high_pixels(maps, lengths):
-    """The highest pixels among one a cell.
+    """The highest pixels among one a cell, and the highest of those that none beside them exceeds.
 
     Args:
         maps: float32 [N, size, size, K].
         lengths: float32 [N, 2]: width and height of the resized map.
 
     Returns:
-        (x, y), float32 [N, K, HIGH] each.
+        (x, y), float32 [N, K, HIGH + HILLS] each.
     """
     size, kinds = maps.shape[2:]
     (x, x_new), (y, y_new) = (_one_a_cell(lengths[:, axis : axis + 1], size) for axis in (0, 1))
     values = ops.matmul(_weights(y, lengths[:, 1:], size), ops.reshape(maps, (-1, size, size * kinds)))
     values = ops.matmul(ops.expand_dims(_weights(x, lengths[:, :1], size), 1), ops.reshape(values, (-1, size, size, kinds)))
     new = ops.expand_dims(ops.logical_and(ops.expand_dims(y_new, 2), ops.expand_dims(x_new, 1)), -1)
-    values = ops.where(new, values, ops.min(values, axis=(1, 2), keepdims=True) - 1.0)
-    values = ops.transpose(ops.reshape(values, (-1, size * size, kinds)), (0, 2, 1))
-    cells = ops.cast(ops.reshape(ops.top_k(values, HIGH)[1], (-1, kinds * HIGH)), "int32")
+    low = ops.min(values, axis=(1, 2), keepdims=True) - 1.0
+    values = ops.where(new, values, low)
+    # The slopes of a high hill would leave no place for another one, whose top may lie between pixels of this look.
+    hills = ops.where(values >= ops.max_pool(values, 3, strides=1, padding="same"), values, low)
+    cells = ops.concatenate([_largest(values, HIGH), _largest(hills, HILLS)], axis=-1)
+    cells = ops.reshape(cells, (-1, kinds * (HIGH + HILLS)))
     places = ((x, cells % size), (y, cells // size))
-    return [ops.reshape(ops.take_along_axis(pixels, index, axis=-1), (-1, kinds, HIGH)) for pixels, index in places]
+    return [ops.reshape(ops.take_along_axis(pixels, index, axis=-1), (-1, kinds, HIGH + HILLS)) for pixels, index in places]
+
+
+def _largest(values, count):
+    """The places of the largest of values [N, size, size, K] in each map: int32 [N, K, count]."""
+    size, kinds = values.shape[2:]
+    flat = ops.transpose(ops.reshape(values, (-1, size * size, kinds)), (0, 2, 1))
+    return ops.cast(ops.top_k(flat, count)[1], "int32")
 
 
 def _one_a_cell(length, size):
