@@ -2,7 +2,9 @@
 
 The same checkpoint and picture for torchvision, so equal numbers of candidates; KerasHub, for the RetinaNet alone, reads no such
 file and has random weights of the same shapes. "predict" is what a user calls, "heads" the network without the last decoding and
-NMS; the training step has a batch, frozen norms, every stage learning, and a learning rate of 0. Prints a table (Markdown).
+NMS; the training step has a batch, every stage learning, and a learning rate of 0. Its norms are frozen, as torchvision has them
+where it starts from trained weights; KerasHub runs as it comes, with norms that learn, and once more with frozen ones. Prints a
+table (Markdown).
 """
 
 import argparse
@@ -82,7 +84,9 @@ def start(args, picture) -> list[Contestant]:
         found.append(Contestant("torchvision", args.torchvision_python, program, given, args.threads, path))
     if args.keras_hub and args.name == NAMES[0]:
         path = [pathlib.Path(args.keras_hub).resolve()]
-        found.append(Contestant("KerasHub", sys.executable, "keras_hub_retinanet.py", given, args.threads, path))
+        for name, frozen in (("KerasHub", False), ("KerasHub, frozen norms", True)):
+            chosen = given | {"frozen_norms": frozen}
+            found.append(Contestant(name, sys.executable, "keras_hub_retinanet.py", chosen, args.threads, path))
     return found
 
 

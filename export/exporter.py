@@ -58,7 +58,6 @@ def export(model, path, format=None, quantization=None, calibration=None, image_
     format = _choose_format(path, format)
     _check_place(path, format)
     _check_quantization(format, quantization)
-    _check_detector(model, quantization, raw)
     size = _choose_size(model, format, image_size)
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1.")
@@ -70,7 +69,7 @@ def export(model, path, format=None, quantization=None, calibration=None, image_
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         draft = pathlib.Path(folder) / f"draft{FORMATS[format]}"
         with portable():
-            operators = _write(deployed, draft, format, quantization, size, batch, real)
+            operators = _write(deployed, draft, format, quantization, size, batch, real, model.integer_parts())
         checked = np.stack((real * CHECKED_PICTURES)[: max(CHECKED_PICTURES, batch_size)])
         reference = deployed.predict(checked, verbose=0)
         sidecars.write(_sidecar(model, reference, size, batch, raw, quantization), draft)
@@ -143,14 +142,6 @@ def _check_quantization(format, quantization):
         raise InputError(f"Quantization '{quantization}' is for TFLite files, not for {format}: give a path that ends in .tflite.")
 
 
-def _check_detector(model, quantization, raw):
-    if model.task != "semantic" and quantization == "int8" and not raw:
-        raise InputError(
-            f"int8 would move the boxes of '{model.name}' by many pixels, as it quantizes their decoding too: export with raw "
-            "(--raw), which ends at the heads, or take float16 or dynamic."
-        )
-
-
 def _choose_size(model, format, image_size):
     if image_size == ANY_SIZE:
         if format == "tflite":
@@ -162,7 +153,7 @@ def _choose_size(model, format, image_size):
     return size
 
 
-def _write(deployed, draft, format, quantization, size, batch, real) -> dict[str, int]:
+def _write(deployed, draft, format, quantization, size, batch, real, integer_parts) -> dict[str, int]:
     if format == "savedmodel":
         savedmodel.write(deployed, draft, size, batch)
         return savedmodel.operators(draft)
@@ -172,7 +163,8 @@ def _write(deployed, draft, format, quantization, size, batch, real) -> dict[str
             data, count = onnx.convert(intermediate), onnx.operators
         else:
             batches = (np.stack((real * batch)[start : start + batch]) for start in range(len(real)))
-            data, count = tflite.convert(intermediate, quantization, batches), tflite.operators
+            integers = integer_parts and tflite.within(*integer_parts)
+            data, count = tflite.convert(intermediate, quantization, batches, integers), tflite.operators
     operators = count(data)
     draft.write_bytes(data)
     return operators

@@ -1,17 +1,23 @@
 """TFLite (LiteRT) files of builtin operators alone."""
 
+import collections
 import contextlib
+import re
 import warnings
 
+import flatbuffers
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+from tensorflow.lite.python.convert import mlir_quantize  # the converter's own second half, which takes what is to stay float
 
 from tfzoo.errors import ExportError
 from tfzoo.export.savedmodel import SIGNATURE
 
+OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 QUANTIZATIONS = (None, "float16", "dynamic", "int8")
 
 
-def convert(saved_model, quantization=None, pictures=()) -> bytes:
+def convert(saved_model, quantization=None, pictures=(), integers=None) -> bytes:
     """Converts a SavedModel of fixed shapes.
 
     Args:
@@ -19,6 +25,7 @@ def convert(saved_model, quantization=None, pictures=()) -> bytes:
         quantization: None, "float16" (weights), "dynamic" (int8 weights, float activations) or "int8" (weights and activations;
             pictures stay uint8, and what no integer kernel takes stays float).
         pictures: for int8, uint8 arrays [B, H, W, 3] as the model takes them.
+        integers: for int8, tells of an operator's name whether integers may compute it; None: all.
 
     Raises:
         ExportError: an operator is no builtin.
@@ -32,11 +39,47 @@ def convert(saved_model, quantization=None, pictures=()) -> bytes:
     if quantization == "int8":
         converter.representative_dataset = lambda: ({"images": batch} for batch in pictures)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
+        converter._experimental_calibrate_only = True
     try:
         with _quiet():
-            return converter.convert()
+            converted = converter.convert()
+            return _quantize(converted, integers) if quantization == "int8" else converted
     except Exception as error:
         raise ExportError(f"The model does not convert to TFLite's builtin operators: {_reason(error)}") from error
+
+
+def _quantize(calibrated, integers):
+    """An int8 file from a float one that knows the ranges of its tensors.
+
+    What is to stay float loses its ranges, and the converter is told the names of its operators, or, where an operator has several
+    results and so no name there, its kind. Each of these alone leaves some probabilities or boxes with 8 bits.
+    """
+    if integers is None:
+        return mlir_quantize(calibrated)
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(calibrated, 0))
+    names, kinds = set(), set()
+    for operator in model.subgraphs[0].operators:
+        results = [model.subgraphs[0].tensors[place] for place in operator.outputs]
+        name = results[0].name.decode()
+        if not integers(name):
+            names.add(name)
+            if len(results) > 1:
+                kinds.add(_kind(model.operatorCodes[operator.opcodeIndex]).lower())
+            for tensor in results:
+                tensor.quantization = None
+    builder = flatbuffers.Builder(len(calibrated))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return mlir_quantize(bytes(builder.Output()), denylisted_nodes=sorted(names), denylisted_ops=sorted(kinds))
+
+
+def within(parts, but=()):
+    """Returns a function that tells of an operator's name whether it lies within a named part of the graph, but for some layers."""
+
+    def pattern(names):
+        return re.compile(rf"(^|[/;])({'|'.join(map(re.escape, names))})(_\d+)?/") if names else re.compile(r"(?!)")
+
+    inside, outside = pattern(parts), pattern(but)
+    return lambda name: bool(inside.search(name)) and not outside.search(name)
 
 
 def _reason(error):
@@ -60,22 +103,16 @@ def operators(data: bytes) -> dict[str, int]:
     Raises:
         ExportError: one of them is a custom or Flex operator; it is named.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    model = schema.Model.GetRootAs(data, 0)
-    codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
-    for code in codes:
-        if code.CustomCode():
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    for code in model.operatorCodes:
+        if code.customCode:
             raise ExportError(
-                f"The TFLite file holds the operator {code.CustomCode().decode()}, which is no builtin: it cannot run everywhere."
+                f"The TFLite file holds the operator {code.customCode.decode()}, which is no builtin: it cannot run everywhere."
             )
-    # The older one-byte field holds what fits into it; the newer field is there for the rest.
-    kinds = [names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())] for code in codes]
-    counts = {}
-    for index in range(model.SubgraphsLength()):
-        graph = model.Subgraphs(index)
-        for position in range(graph.OperatorsLength()):
-            kind = kinds[graph.Operators(position).OpcodeIndex()]
-            counts[kind] = counts.get(kind, 0) + 1
-    return counts
+    kinds = [_kind(code) for code in model.operatorCodes]
+    return dict(collections.Counter(kinds[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators))
+
+
+def _kind(code):
+    """An operator's name in the file format. The older one-byte field holds what fits into it, the newer one the rest."""
+    return OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]

@@ -1,4 +1,4 @@
-"""KerasHub's RetinaNet on ResNet-50 with random weights. Arguments as for ``tfzoo_detector.py``."""
+"""KerasHub's RetinaNet on ResNet-50 with random weights. Arguments as for ``tfzoo_detector.py``; frozen_norms: else norms learn."""
 
 from loop import arguments, serve
 
@@ -29,7 +29,7 @@ def build(dtype):
     backbone = keras_hub.models.RetinaNetBackbone(encoder, min_level=3, max_level=7, use_p5=True, dtype=dtype)
     model = keras_hub.models.RetinaNetObjectDetector(backbone, num_classes=91, bounding_box_format="xyxy", dtype=dtype)
     for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
+        if given["frozen_norms"] and isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
     model.compile(optimizer=keras.optimizers.SGD(0.0))
     return model

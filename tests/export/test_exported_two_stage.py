@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from test_exported_detectors import PICTURES, SIZE, widest_gap
+from test_exported_detectors import PICTURES, SIZE, result_types, widest_gap
 from two_stage_cases import small, two_stage
 
-from tfzoo.errors import ExportError, InputError
+from tfzoo.errors import ExportError
 from tfzoo.export import export, load, verify
 
 SPREADS = {"cls_logits": 1.5, "bbox_pred": 0.3, "cls_score": 2.0}  # of the numbers that the heads' last layers give
@@ -84,6 +84,11 @@ def test_what_differs_is_refused():
         verify.check(parity, None)
 
 
-def test_int8_needs_raw(tmp_path):
-    with pytest.raises(InputError, match="export with raw"):
-        export(small("maskrcnn_mobilenetv2_fpn"), tmp_path / "model.tflite", quantization="int8", image_size=SIZE)
+@pytest.mark.slow
+def test_int8_is_for_the_networks_and_float_for_the_boxes(tmp_path):
+    model = decided("maskrcnn_mobilenetv2_fpn")
+    export(model, tmp_path / "model.tflite", quantization="int8", image_size=SIZE, calibration=PICTURES)
+    types = result_types(tmp_path / "model.tflite")
+    assert types["FULLY_CONNECTED"] == types["TRANSPOSE_CONV"] == types["DEPTHWISE_CONV_2D"] == {"INT8"}
+    assert types["EXP"] == types["SOFTMAX"] == types["TOPK_V2"] == types["BATCH_MATMUL"] == {"FLOAT32"}
+    assert load(tmp_path / "model.tflite").predict(PICTURES)["num_detections"].min() > 0

@@ -104,6 +104,13 @@ class ZooModel(keras.Model):
         """What runs on regions of a picture, in ``predict``: (functional model, how often)."""
         return []
 
+    def integer_parts(self):
+        """What an int8 file computes in integers: (names of models in the deployed graph, names of layers in them that stay float).
+
+        None: everything.
+        """
+        return None
+
     def answer_settings(self) -> tuple:
         """What may be changed on a model and is fixed in its deployed graph: where it changes, there is a graph of its own."""
         return ()

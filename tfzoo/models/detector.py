@@ -124,6 +124,10 @@ class BoxDetector(ZooModel):
         labels = ops.cast(y["labels"], "int32")
         return {"boxes": boxes, "labels": labels, "real": real_boxes(boxes, labels)}
 
+    def integer_parts(self):
+        """The network; where a box is, and which of two is the better one, needs more than 8 bits."""
+        return [self.name], []
+
     def answer_settings(self):
         return tuple(getattr(self, name) for name in self.setting_names)
 

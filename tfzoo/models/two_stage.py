@@ -157,6 +157,9 @@ class TwoStageDetector(BoxDetector):
     def named_layers(self):
         return [*super().named_layers(), *(layer for stage in self.stages for layer in stage.layers)]
 
+    def integer_parts(self):
+        return [self.name, *(stage.name for stage in self.stages)], ["rpn.proposals"]
+
     def region_heads(self):
         proposals = self.options["rpn_post_nms_top_n_test"]
         return [(self.box_stage, proposals), *((head, self.box_detections_per_img) for head in self.branch_heads)]
