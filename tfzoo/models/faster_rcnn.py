@@ -23,7 +23,8 @@ from tfzoo.layers.roi_pool import roi_pool
 from tfzoo.layers.rpn import rpn_head
 from tfzoo.models.base import check_options
 from tfzoo.models.pyramid_detector import RESNET_STAGES
-from tfzoo.models.two_stage import BOX_SIZE, TwoStageDetector
+from tfzoo.models.region_detector import BOX_SIZE
+from tfzoo.models.two_stage import TwoStageDetector
 
 RATIOS = (0.5, 1.0, 2.0)
 SIDES = (32, 64, 128, 256, 512)  # of anchors, pixels
@@ -136,13 +137,9 @@ class FasterRCNN(TwoStageDetector):
         **kwargs,
     ):
         check_options(width_multiplier)
-        for name, value, known in (
-            ("backbone", backbone, PYRAMIDS),
-            ("version", version, (1, 2)),
-            ("published_size", published_size, PUBLISHED_SIZES),
-        ):
-            if value not in known:
-                raise InputError(f"{name} is {value!r}: it must be one of {', '.join(map(str, known))}.")
+        check_known("backbone", backbone, PYRAMIDS)
+        check_known("version", version, (1, 2))
+        check_known("published_size", published_size, PUBLISHED_SIZES)
         few = published_size == 320
         super().__init__(
             num_classes,
@@ -159,9 +156,7 @@ class FasterRCNN(TwoStageDetector):
             rpn_score_thresh=_first_given(rpn_score_thresh, 0.05 if backbone == "mobilenet_v3_large" else 0.0),
             **kwargs,
         )
-        stages = {"resnet50": RESNET_STAGES, "mobilenet_v3_large": MOBILENET_STAGES}.get(backbone)
-        if stages:
-            freeze_backbone(self, stages, _first_given(trainable_backbone_layers, len(stages)), frozen_norms)
+        freeze_stages(self, backbone, trainable_backbone_layers, frozen_norms)
 
     @classmethod
     def checkpoint_options(cls, options, whole):
@@ -183,35 +178,58 @@ class FasterRCNN(TwoStageDetector):
     @staticmethod
     def build_first_stage(pixels, backbone, version, anchor_sizes, width_multiplier, norm_epsilon, **options):
         shape = FasterRCNN.pyramid(backbone, anchor_sizes)
-        if backbone == "vgg16":
-            maps = [vgg16_features(pixels, width_multiplier)["conv5"]]
-            return maps, *rpn_head(maps, maps[0].shape[-1], shape.generator.per_cell)
-        width = scaled(256, width_multiplier)
-        levels = feature_pyramid_network(
-            _features(backbone, pixels, width_multiplier, norm_epsilon),
-            width,
-            "pool",
-            steps=[b // a for a, b in zip(shape.strides, shape.strides[1:], strict=False)],
-            batch_norm=version == 2,
-        )
-        return levels[: shape.maps], *rpn_head(levels, width, shape.generator.per_cell, depth=version)
+        levels = pyramid_levels(pixels, backbone, version, width_multiplier, norm_epsilon)
+        head = rpn_head(levels, levels[0].shape[-1], shape.generator.per_cell, depth=version)
+        return levels[: shape.maps], *head
 
     def build_box_stage(self, channels, columns):
-        name, options = "roi_heads.box_head", self.options
-        x = inputs = keras.Input((BOX_SIZE, BOX_SIZE, channels), name="box_regions")
-        if options["backbone"] == "vgg16":
-            x = _fully_connected(x, scaled(4096, options["width_multiplier"]), name, dropout=0.5)
-        elif options["version"] == 1:
-            x = _fully_connected(x, scaled(1024, options["width_multiplier"]), name)
-        else:
-            x = _convolutions(x, channels, scaled(1024, options["width_multiplier"]), name)
-        name = "roi_heads.box_predictor"
-        sets = 1 if options["class_agnostic_boxes"] else columns
-        outputs = {
-            "class_logits": _dense(columns, 0.01, f"{name}.cls_score")(x),
-            "box_regression": _dense(4 * sets, 0.001, f"{name}.bbox_pred")(x),
-        }
-        return keras.Model(inputs, outputs, name="box_stage")
+        return box_stage(channels, columns, **self.options)
+
+
+def check_known(name, value, known):
+    """Raises an InputError unless the option's value is one of those known."""
+    if value not in known:
+        raise InputError(f"{name} is {value!r}: it must be one of {', '.join(map(str, known))}.")
+
+
+def freeze_stages(model, backbone, trainable_backbone_layers, frozen_norms):
+    """Lets the last stages of a ResNet or a MobileNetV3 learn, None: all; see ``freeze_backbone``."""
+    stages = {"resnet50": RESNET_STAGES, "mobilenet_v3_large": MOBILENET_STAGES}.get(backbone)
+    if stages:
+        freeze_backbone(model, stages, _first_given(trainable_backbone_layers, len(stages)), frozen_norms)
+
+
+def pyramid_levels(pixels, backbone, version, width_multiplier, norm_epsilon) -> list:
+    """The maps of normalised pixels, fine to coarse: those that regions are read from, and the extra one, where there is one."""
+    shape = PYRAMIDS[backbone]
+    if not shape.extra:
+        return [vgg16_features(pixels, width_multiplier)["conv5"]]
+    return feature_pyramid_network(
+        _features(backbone, pixels, width_multiplier, norm_epsilon),
+        scaled(256, width_multiplier),
+        "pool",
+        steps=[b // a for a, b in zip(shape.strides, shape.strides[1:], strict=False)],
+        batch_norm=version == 2,
+    )
+
+
+def box_stage(channels, columns, backbone, version, width_multiplier, class_agnostic_boxes, **options):
+    """The box head and its predictors, see ``RegionDetector.build_box_stage``."""
+    name = "roi_heads.box_head"
+    x = inputs = keras.Input((BOX_SIZE, BOX_SIZE, channels), name="box_regions")
+    if backbone == "vgg16":
+        x = _fully_connected(x, scaled(4096, width_multiplier), name, dropout=0.5)
+    elif version == 1:
+        x = _fully_connected(x, scaled(1024, width_multiplier), name)
+    else:
+        x = _convolutions(x, channels, scaled(1024, width_multiplier), name)
+    name = "roi_heads.box_predictor"
+    sets = 1 if class_agnostic_boxes else columns
+    outputs = {
+        "class_logits": _dense(columns, 0.01, f"{name}.cls_score")(x),
+        "box_regression": _dense(4 * sets, 0.001, f"{name}.bbox_pred")(x),
+    }
+    return keras.Model(inputs, outputs, name="box_stage")
 
 
 def _first_given(value, default):

@@ -48,7 +48,7 @@ class RoIBranch(abc.ABC):
 
 def per_region(head, regions):
     """Applies a head to maps [B, R, h, w, C]: float32 [B, R, ...], or a dict of such."""
-    count = regions.shape[1]
+    count = ops.shape(regions)[1]
     found = head(ops.reshape(regions, (-1, *regions.shape[2:])))
 
     def split(x):
