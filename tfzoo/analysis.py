@@ -67,16 +67,15 @@ class Analysis:
 def analyse(model, image_size) -> Analysis:
     """Follows a picture of ``image_size`` (height, width) through a functional or sequential model of [B, H, W, C] pictures.
 
+    Of a model of several inputs it is the one of four axes; the others tell nothing about the picture.
     Of several outputs the one named "out", or else the first one, is that whose receptive field is told.
 
     Raises:
         TypeError: a layer has a kernel, and no rule here says what it costs.
     """
     walk = _Walk()
-    (picture,) = model.inputs
-    height, width = image_size
-    specs = [keras.KerasTensor((1, *size, picture.shape[-1]), picture.dtype) for size in (image_size, (2 * height, 2 * width))]
-    outputs = walk.step(model, _Map(*specs, View((Axis(length=height), Axis(length=width)))))
+    inputs = model.input if isinstance(model.input, dict) else model.inputs[0]
+    outputs = walk.step(model, tree.map_structure(lambda symbol: _entering(symbol, image_size), inputs))
     main = outputs["out"] if isinstance(outputs, dict) and "out" in outputs else tree.flatten(outputs)[0]
     return Analysis(
         multiply_adds=walk.multiply_adds,
@@ -107,6 +106,16 @@ def without_weights(function):
 
 
 # === Following the graph ===
+
+
+def _entering(symbol, image_size):
+    """The ``_Map`` of a model's input: of pictures, or of what does not grow with them."""
+    if len(symbol.shape) != 4:
+        spec = keras.KerasTensor([side or 1 for side in symbol.shape], symbol.dtype)
+        return _Map(spec, spec, View((Axis(), Axis()), whole=True, pooled=True))
+    height, width = image_size
+    specs = [keras.KerasTensor((1, *size, symbol.shape[-1]), symbol.dtype) for size in (image_size, (2 * height, 2 * width))]
+    return _Map(*specs, View((Axis(length=height), Axis(length=width))))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -92,6 +92,7 @@ MODELS = {
     ),
     "yolov1_tiny": _detection("yolov1:YOLOv1", "Redmon 2016", "mAP 52.7 (VOC 2007 test)"),
     "yolov2_darknet19": _detection("yolov2:YOLOv2", "Redmon 2017", "mAP 76.8 (VOC 2007 test, at 416)"),
+    "fastrcnn_resnet50_fpn": _detection("fast_rcnn:FastRCNN", "Girshick 2015", weights=COCO, backbone="resnet50"),
     "fasterrcnn_resnet50_fpn": _detection(
         "faster_rcnn:FasterRCNN", "Ren 2015", "box AP 37.0 (COCO val2017)", COCO, backbone="resnet50"
     ),

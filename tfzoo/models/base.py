@@ -34,6 +34,7 @@ class ZooModel(keras.Model):
     task = None
     class_limits = (1, 10_000)
     fixed_size = None  # (height, width), of a network that stretches every picture to it
+    takes_proposals = False  # beside the pictures: then the input is a dict of both
     remembers_maxima = False  # whether a near-tie between two pixels, decided otherwise by another runtime, moves its answer
 
     def __init__(
@@ -50,9 +51,9 @@ class ZooModel(keras.Model):
         check_classes(num_classes, class_names, self.class_limits)
         policy = keras.dtype_policies.get(dtype or keras.config.dtype_policy())
         with policy_scope(policy):
-            images = keras.Input((None, None, 3), name="images", dtype="float32")
-            outputs = self.build_graph(images, num_classes, image_mean, image_std, **options)
-            super().__init__(inputs=images, outputs=_as_float32(outputs), name=name)
+            inputs = self.build_inputs()
+            outputs = self.build_graph(inputs, num_classes, image_mean, image_std, **options)
+            super().__init__(inputs=inputs, outputs=_as_float32(outputs), name=name)
         self.autocast = False  # pictures reach the normalisation as they are, whatever the policy
         self.num_classes = int(num_classes)
         self.class_names = list(class_names or (f"class_{i}" for i in range(num_classes)))
@@ -70,6 +71,20 @@ class ZooModel(keras.Model):
             whole: the checkpoint is of the whole model; else of the backbone alone.
         """
         return {}
+
+    @staticmethod
+    def build_inputs():
+        """Returns what the graph begins with: a Keras tensor of pictures, or a dict with one, "images"."""
+        return keras.Input((None, None, 3), name="images", dtype="float32")
+
+    @staticmethod
+    def pictures_of(x):
+        """The pictures of an input."""
+        return x
+
+    def check_input(self, x):
+        """Raises an InputError unless it is a batch that the model takes."""
+        check_images(x.shape)
 
     @classmethod
     def build_graph(cls, images, num_classes, image_mean, image_std, **options):
@@ -124,9 +139,9 @@ class ZooModel(keras.Model):
         Args:
             x: pictures [B, H, W, 3], uint8 or float32, 0 to 255, RGB; the rest as in ``keras.Model.predict``.
         """
-        if hasattr(x, "shape"):
-            check_images(x.shape)
-            if len(x) <= (batch_size or BATCH_SIZE) and steps is None and not callbacks:
+        if hasattr(x, "shape") or isinstance(x, dict):
+            self.check_input(x)
+            if len(self.pictures_of(x)) <= (batch_size or BATCH_SIZE) and steps is None and not callbacks:
                 return self._predict_one_batch(x)
         return self.deployed().predict(x, batch_size=batch_size, verbose=verbose, steps=steps, callbacks=callbacks)
 

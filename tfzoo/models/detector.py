@@ -107,7 +107,7 @@ class BoxDetector(ZooModel):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The sum of the architecture's losses, in float32; each is shown in the progress bar."""
-        given = ops.shape(x)[1:3]
+        given = ops.shape(self.pictures_of(x))[1:3]
         resized, padded = self.input_sizes(given)
         found = self.losses_of(y_pred, self.scaled_targets(y, given, resized), padded, training)
         for tracker in self.trackers:

@@ -239,7 +239,7 @@ class RegionDetector(BoxDetector):
 
 
 class DeployedRegions(keras.Model):
-    """Pictures in, the answer out. Its call takes [B, H, W, 3], uint8 or float32, 0 to 255.
+    """Pictures in, the answer out. Its call takes [B, H, W, 3], uint8 or float32, 0 to 255, or a dict with these as "images".
 
     Args:
         network: a float32 RegionDetector.
@@ -251,10 +251,11 @@ class DeployedRegions(keras.Model):
         self.network, self.raw = network, raw
         self.built = True  # it has no weights of its own
 
-    def call(self, images):
-        heads = self.network(ops.cast(images, "float32"), training=False)
+    def call(self, inputs):
+        heads = self.network(keras.tree.map_structure(lambda x: ops.cast(x, "float32"), inputs), training=False)
         if self.raw:
             return self._raw(heads)
+        images = self.network.pictures_of(inputs)
         return self.answer(heads, ops.shape(images)[1:3], pictures=ops.shape(images)[0])
 
     def answer(self, heads, given, pictures=None):

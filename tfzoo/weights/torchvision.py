@@ -34,6 +34,7 @@ PUBLISHED = {
     "fcos_resnet50_fpn": "fcos_resnet50_fpn_coco-99b0c9b7.pth",
     "ssd300_vgg16": "ssd300_vgg16_coco-b556d3b4.pth",
     "ssdlite320_mobilenet_v3_large": "ssdlite320_mobilenet_v3_large_coco-a79551df.pth",
+    "fastrcnn_resnet50_fpn": "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",  # which has a second stage like it
     "fasterrcnn_resnet50_fpn": "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
     "fasterrcnn_resnet50_fpn_v2": "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",
     "fasterrcnn_mobilenet_v3_large_fpn": "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth",
@@ -151,6 +152,7 @@ class Checkpoint(Source):
             print(f"{self.path.name}: {', '.join(anew)} start anew, for {model.num_classes} classes.")
         unread = tuple(f"{name}." for name in anew)
         unwanted = unread if model.options.get("aux_loss", True) else (*unread, AUXILIARY)
+        unwanted += getattr(model, "left_out", ())
         variables = {
             key: slot
             for key, slot in expected(model).items()
