@@ -12,6 +12,7 @@ from tfzoo.benchmarks.detection_accuracy import DetectionAccuracy
 from tfzoo.benchmarks.semantic_accuracy import SemanticAccuracy
 from tfzoo.data import load_dataset
 from tfzoo.data.images import parse_size
+from tfzoo.data.proposals import check_taken, with_proposals
 from tfzoo.errors import InputError
 from tfzoo.export import load
 from tfzoo.export.tiling import with_tiles
@@ -33,6 +34,7 @@ def evaluate(
     segments=None,
     max_detections=None,
     weights=None,
+    proposals=None,
 ) -> dict:
     """Measures an artifact on a data set, as its task asks for.
 
@@ -55,6 +57,7 @@ def evaluate(
         max_detections: detectors: so many of each class in a picture count to COCO's numbers; None: as COCO has it, 100, and 20
             where keypoints are compared.
         weights: of an artifact that is a model's name.
+        proposals: of an artifact that takes them: the folder that holds those of the split, see ``data.proposals``.
 
     Returns:
         a dict: what was measured (artifact, format, task, data, split, pictures, measured_at, tile, overlap, seconds), unmatched
@@ -79,6 +82,9 @@ def evaluate(
     runner = with_tiles(runner, tile, overlap)
     runner.require_answer()
     dataset = load_dataset(data, split, runner.task)
+    check_taken(str(runner.path), runner.takes_proposals, proposals)
+    if proposals is not None:
+        dataset = with_proposals(dataset, proposals)
     measure = _measure(runner, dataset, parse_size(image_size), worst, segments, max_detections)
     start = time.perf_counter()
     for sample, answer in _run(runner, dataset, measure, 1 if tile else GROUP, verbose):
@@ -125,8 +131,10 @@ def _run(runner, dataset, measure, group, verbose):
     """Yields samples as they are measured, with what the artifact answers for each."""
     progress = keras.utils.Progbar(len(dataset), unit_name="picture", verbose=int(verbose and sys.stdout.isatty()))
     for first in range(0, len(dataset), group):
-        samples = [measure.prepare(dataset.read(index)) for index in range(first, min(first + group, len(dataset)))]
-        answers = runner.predict([sample["images"] for sample in samples])
+        read = [dataset.read(index) for index in range(first, min(first + group, len(dataset)))]
+        samples = [measure.prepare(sample) for sample in read]
+        more = {} if dataset.proposal_count is None else {"proposals": [sample["proposals"] for sample in read]}
+        answers = runner.predict([sample["images"] for sample in samples], **more)
         for row, sample in enumerate(samples):
             yield sample, {name: values[row] for name, values in answers.items()}
         progress.update(first + len(samples))

@@ -14,7 +14,8 @@ import numpy as np
 from tfzoo.data import load_dataset
 from tfzoo.data.images import resize_image
 from tfzoo.export import load
-from tfzoo.export.exporter import DEFAULT_SIZE
+from tfzoo.export.calibration import scattered_boxes
+from tfzoo.export.exporter import DEFAULT_SIZE, TFLITE_PROPOSALS
 from tfzoo.files import size_on_disk
 
 
@@ -59,12 +60,12 @@ def measure(artifacts, image_size=None, batch_size=1, threads=None, rounds=30, w
     batches = [_batch(runner, batch_size) for runner in runners]
     for runner, batch in zip(runners, batches, strict=True):
         for _ in range(warm_up):
-            runner.run(batch)
+            runner.run(**batch)
     times = np.empty((len(runners), rounds))
     for round_ in range(rounds):
         for position, (runner, batch) in enumerate(zip(runners, batches, strict=True)):
             start = time.perf_counter()
-            runner.run(batch)
+            runner.run(**batch)
             times[position, round_] = (time.perf_counter() - start) * 1000
     return [_timing(*row) for row in zip(runners, batches, times, strict=True)]
 
@@ -73,7 +74,11 @@ def _batch(runner, batch_size):
     size = runner.image_size or DEFAULT_SIZE
     pictures = load_dataset("shapes", "test")
     count = runner.batch_size or batch_size
-    return np.stack([resize_image(pictures.read(i % len(pictures))["images"], size) for i in range(count)])
+    batch = {"images": np.stack([resize_image(pictures.read(i % len(pictures))["images"], size) for i in range(count)])}
+    if runner.takes_proposals:
+        places = TFLITE_PROPOSALS if runner.sidecar.proposals == "any" else runner.sidecar.proposals
+        batch["proposals"] = scattered_boxes(count, places, size)
+    return batch
 
 
 def _timing(runner, batch, times):
@@ -82,8 +87,8 @@ def _timing(runner, batch, times):
     return Timing(
         artifact=str(path),
         format=runner.name,
-        image_size=batch.shape[1:3],
-        batch_size=len(batch),
+        image_size=batch["images"].shape[1:3],
+        batch_size=len(batch["images"]),
         threads=runner.threads,
         runs=len(times),
         median=float(median),

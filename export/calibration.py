@@ -10,6 +10,12 @@ COUNT = 64
 FALLBACK = "shapes"
 
 
+def scattered_boxes(pictures: int, count: int, size, seed=0) -> np.ndarray:
+    """Boxes anywhere in pictures of ``size`` = (height, width), of all sizes: float32 [pictures, count, 4]."""
+    ends = np.sort(np.random.default_rng(seed).uniform(size=(pictures, count, 2, 2)), axis=2)
+    return (ends.reshape(pictures, count, 4) * [size[1], size[0], size[1], size[0]]).astype(np.float32)
+
+
 def pictures(source, image_size, count=COUNT, seed=0) -> tuple[list[np.ndarray], dict]:
     """Draws pictures through the path that training and evaluation take.
 

@@ -14,6 +14,7 @@ from tfzoo.errors import InputError, OutputExistsError, nearest
 from tfzoo.export import onnx, savedmodel, tflite, verify
 from tfzoo.export import sidecar as sidecars
 from tfzoo.export.calibration import pictures as draw_pictures
+from tfzoo.export.calibration import scattered_boxes
 from tfzoo.export.report import ExportReport
 from tfzoo.export.runner import load
 from tfzoo.files import size_on_disk
@@ -23,11 +24,22 @@ from tfzoo.models.base import check_images
 FORMATS = {"savedmodel": "", "tflite": ".tflite", "onnx": ".onnx"}
 DEFAULT_SIZE = (256, 256)
 ANY_SIZE = "any"
+TFLITE_PROPOSALS = 300
 CHECKED_PICTURES = 4
 LOW_AGREEMENT = 0.95  # below it, a quantized file's report tells people to measure its accuracy
 
 
-def export(model, path, format=None, quantization=None, calibration=None, image_size=None, batch_size=1, raw=False) -> ExportReport:
+def export(
+    model,
+    path,
+    format=None,
+    quantization=None,
+    calibration=None,
+    image_size=None,
+    batch_size=1,
+    raw=False,
+    proposals=None,
+) -> ExportReport:
     """Exports a model and proves the file: it is run in its own runtime and compared with Keras before it is put in place.
 
     The file takes uint8 pictures and answers what ``model.predict`` answers, under the same names. An older export at ``path``
@@ -44,6 +56,8 @@ def export(model, path, format=None, quantization=None, calibration=None, image_
             that the model was trained at; without one, SavedModel and ONNX take any size and TFLite 256x256.
         batch_size: pictures that a TFLite file takes at once; SavedModel and ONNX take any number.
         raw: answer ``logits``, or a detector's heads, instead of the answer.
+        proposals: of a model that takes them: how many the file takes with each picture, or "any" (SavedModel and ONNX). None: any,
+            and 300 for TFLite.
 
     Returns:
         an ``ExportReport``.
@@ -58,7 +72,7 @@ def export(model, path, format=None, quantization=None, calibration=None, image_
     format = _choose_format(path, format)
     _check_place(path, format)
     _check_quantization(format, quantization)
-    size = _choose_size(model, format, image_size)
+    size, proposals = _choose_size(model, format, image_size), _choose_proposals(model, format, proposals)
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1.")
     batch = batch_size if format == "tflite" else None
@@ -69,12 +83,12 @@ def export(model, path, format=None, quantization=None, calibration=None, image_
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         draft = pathlib.Path(folder) / f"draft{FORMATS[format]}"
         with portable():
-            operators = _write(deployed, draft, format, quantization, size, batch, real, model.integer_parts())
-        checked = np.stack((real * CHECKED_PICTURES)[: max(CHECKED_PICTURES, batch_size)])
-        reference = deployed.predict(checked, verbose=0)
-        sidecars.write(_sidecar(model, reference, size, batch, raw, quantization), draft)
+            operators = _write(deployed, draft, format, quantization, size, batch, real, proposals)
+        checked = _as_inputs((real * CHECKED_PICTURES)[: max(CHECKED_PICTURES, batch_size)], proposals)
+        reference = deployed.predict(checked if proposals else checked["images"], verbose=0)
+        sidecars.write(_sidecar(model, reference, size, batch, raw, quantization, proposals), draft)
         runner = load(draft)
-        parity = verify.compare(verify.run_in_batches(runner, checked), reference)
+        parity = verify.compare(verify.run_in_batches(runner, **checked), reference)
         verify.check(parity, quantization, model.remembers_maxima)
         report = ExportReport(
             path=str(path),
@@ -85,8 +99,8 @@ def export(model, path, format=None, quantization=None, calibration=None, image_
             batch_size=batch,
             operators=operators,
             parity=parity,
-            checked_pictures=len(checked),
-            latency_ms=verify.latency(runner, checked[: batch or 1]),
+            checked_pictures=len(checked["images"]),
+            latency_ms=verify.latency(runner, {name: values[: batch or 1] for name, values in checked.items()}),
             compared_on=source["source"],
             calibration=source if quantization == "int8" else None,
             notes=_notes(quantization, calibration, parity),
@@ -153,24 +167,48 @@ def _choose_size(model, format, image_size):
     return size
 
 
-def _write(deployed, draft, format, quantization, size, batch, real, integer_parts) -> dict[str, int]:
+def _choose_proposals(model, format, proposals):
+    if not model.takes_proposals:
+        if proposals is not None:
+            raise InputError(f"Model '{model.name}' takes pictures alone, no proposals: leave out their number (--proposals).")
+        return None
+    if proposals is None:
+        return TFLITE_PROPOSALS if format == "tflite" else savedmodel.ANY
+    if proposals == savedmodel.ANY and format == "tflite":
+        raise InputError("A TFLite file takes one number of proposals: give it (--proposals), such as 300.")
+    if proposals != savedmodel.ANY and (not isinstance(proposals, int) or proposals < 1):
+        raise InputError(f"proposals is {proposals!r}: it must be a whole number from 1, or 'any'.")
+    return proposals
+
+
+def _as_inputs(images, proposals) -> dict:
+    """What a file takes, by name, for pictures of one size; where it takes proposals, with boxes anywhere."""
+    inputs = {"images": np.stack(images)}
+    if proposals is None:
+        return inputs
+    count = TFLITE_PROPOSALS if proposals == savedmodel.ANY else proposals
+    return inputs | {"proposals": scattered_boxes(len(images), count, images[0].shape[:2])}
+
+
+def _write(deployed, draft, format, quantization, size, batch, real, proposals) -> dict[str, int]:
     if format == "savedmodel":
-        savedmodel.write(deployed, draft, size, batch)
+        savedmodel.write(deployed, draft, size, batch, proposals)
         return savedmodel.operators(draft)
     with tempfile.TemporaryDirectory() as intermediate:
-        savedmodel.write(deployed, intermediate, size, batch)
+        savedmodel.write(deployed, intermediate, size, batch, proposals)
         if format == "onnx":
             data, count = onnx.convert(intermediate), onnx.operators
         else:
-            batches = (np.stack((real * batch)[start : start + batch]) for start in range(len(real)))
-            integers = integer_parts and tflite.within(*integer_parts)
-            data, count = tflite.convert(intermediate, quantization, batches, integers), tflite.operators
+            batches = (_as_inputs((real * batch)[start : start + batch], proposals) for start in range(len(real)))
+            parts = deployed.network.integer_parts()
+            data, count = tflite.convert(intermediate, quantization, batches, parts and tflite.within(*parts)), tflite.operators
     operators = count(data)
     draft.write_bytes(data)
     return operators
 
 
-def _sidecar(model, answer, size, batch, raw, quantization):
+def _sidecar(model, answer, size, batch, raw, quantization, proposals):
+    both = {} if proposals is None else {"proposals": proposals, "input": [sidecars.PICTURES, sidecars.PROPOSALS]}
     return sidecars.Sidecar(
         model=model.name,
         task=model.task,
@@ -180,6 +218,7 @@ def _sidecar(model, answer, size, batch, raw, quantization):
         raw=raw,
         quantization=quantization,
         outputs=sidecars.meanings(model.task, answer),
+        **both,
     )
 
 

@@ -21,15 +21,18 @@ def convert(saved_model) -> bytes:
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     loaded = tf.saved_model.load(str(saved_model))
     signature = loaded.signatures[SIGNATURE]
-    spec = signature.structured_input_signature[1]["images"]
+    specs = signature.structured_input_signature[1]
     try:
         proto, _ = tf2onnx.convert.from_function(
-            tf.function(lambda images: signature(images=images)), input_signature=[spec], opset=OPSET
+            tf.function(lambda *given: signature(**dict(zip(specs, given, strict=True)))),
+            input_signature=list(specs.values()),
+            opset=OPSET,
         )
     except Exception as error:
         raise ExportError(f"The model does not convert to ONNX: {str(error).strip()[:300]}") from error
     names = dict(zip([output.name for output in proto.graph.output], sorted(signature.structured_outputs), strict=True))
-    _rename(proto.graph, names | {proto.graph.input[0].name: "images"})
+    inputs = dict(zip([value.name for value in proto.graph.input], specs, strict=True))
+    _rename(proto.graph, names | inputs)
     used = {node.domain for node in proto.graph.node}
     for opset in [opset for opset in proto.opset_import if opset.domain not in used]:
         proto.opset_import.remove(opset)  # tf2onnx always imports ai.onnx.ml

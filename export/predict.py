@@ -17,7 +17,7 @@ from tfzoo.visualization import draw_found, explained, save_image
 MIN_SCORE = 0.3  # from which objects are drawn
 
 
-def predict_files(runner, paths, output, verbose=True, min_score=MIN_SCORE) -> list[dict]:
+def predict_files(runner, paths, output, verbose=True, min_score=MIN_SCORE, proposals=None) -> list[dict]:
     """Writes NAME.png (the picture with what was found) and predictions.json; segmenters also NAME_labels.png (class indices).
 
     Args:
@@ -26,6 +26,7 @@ def predict_files(runner, paths, output, verbose=True, min_score=MIN_SCORE) -> l
         output: folder that exists.
         verbose: show a progress bar, where a terminal is there to show it and the runner shows none of its own.
         min_score: objects of a lower score are not drawn; the JSON lists all that the artifact answers.
+        proposals: for an artifact that takes them: gives those of a picture, see ``data.proposal_sources.for_files``.
 
     Returns:
         what predictions.json holds: for each picture its file, size, overlay, and, of a segmenter, labels and by class the share of
@@ -34,10 +35,12 @@ def predict_files(runner, paths, output, verbose=True, min_score=MIN_SCORE) -> l
         (x, y, visible each) and keypoint_scores.
 
     Raises:
-        InputError: a file is no picture, or it is too small, or the artifact answers no labels; nothing is written then.
+        InputError: a file is no picture, or it is too small, or the artifact answers no labels, or proposals are missing or not
+            wanted; nothing is written then.
         OutputExistsError: a picture would be written over one that was given.
     """
     runner.require_answer()
+    runner.check_proposals(proposals is not None)
     for path in paths:
         _read(path)  # all of them before anything is written, and again below: together they may be larger than the memory
     output, report = pathlib.Path(output), REPORTS[runner.task](runner.class_names, min_score)
@@ -48,7 +51,8 @@ def predict_files(runner, paths, output, verbose=True, min_score=MIN_SCORE) -> l
     progress = Progbar(len(paths), unit_name="picture", verbose=int(shown))
     for path, name in zip(paths, names, strict=True):
         picture = _read(path)
-        answer = {key: values[0] for key, values in runner.predict([picture]).items()}
+        more = {} if proposals is None else {"proposals": [proposals(path, picture)]}
+        answer = {key: values[0] for key, values in runner.predict([picture], **more).items()}
         facts = report.write(picture, answer, output, name)
         size = {"file": str(path), "height": picture.shape[0], "width": picture.shape[1]}
         results.append({**size, "overlay": f"{name}.png", **facts})

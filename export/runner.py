@@ -6,12 +6,16 @@ import pathlib
 
 import numpy as np
 
+from tfzoo.data.boxes import scale_boxes
 from tfzoo.data.images import parse_size, resize_image, resize_labels, resize_scores
 from tfzoo.data.objects import scale_found
+from tfzoo.data.proposals import pad_proposals
 from tfzoo.errors import InputError, MissingInputError
 from tfzoo.export import sidecar as sidecars
 from tfzoo.models.base import check_images
 from tfzoo.zoo import MODELS
+
+PROPOSALS_STEP = 100
 
 
 def load(path, threads: int | None = None, image_size=None, weights=None) -> "Runner":
@@ -101,10 +105,23 @@ class Runner(abc.ABC):
         return self.sidecar.image_size is None
 
     @abc.abstractmethod
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Runs the artifact on uint8 [B, H, W, 3], of a batch and size that it takes."""
+    def run(self, images: np.ndarray, **proposals) -> dict[str, np.ndarray]:
+        """Runs the artifact on uint8 [B, H, W, 3], of a batch and size that it takes, and ``proposals`` float32 [B, P, 4] if it
+        takes these.
+        """
 
-    def predict(self, images) -> dict:
+    @property
+    def takes_proposals(self) -> bool:
+        return self.sidecar.proposals is not None
+
+    def check_proposals(self, given: bool) -> None:
+        """Raises an InputError unless proposals come with the pictures where the artifact takes them, and only there."""
+        if self.takes_proposals and not given:
+            raise InputError(f"{self.path} looks at proposals: give those of each picture too (--proposals).")
+        if given and not self.takes_proposals:
+            raise InputError(f"{self.path} takes pictures alone, no proposals: leave these out.")
+
+    def predict(self, images, proposals=None) -> dict:
         """Returns the answer for pictures of any size.
 
         A picture of another size than the file takes is resized (bilinear, antialiased), and its answer mapped back to the
@@ -112,6 +129,8 @@ class Runner(abc.ABC):
 
         Args:
             images: [B, H, W, 3], or a list of [H, W, 3]; uint8 or float32, 0 to 255, RGB.
+            proposals: for an artifact that takes them (``takes_proposals``): of each picture [n, 4], any n, xyxy in its pixels, best
+                first. A file of a fixed number takes the first ones.
 
         Returns:
             a dict. Semantic task: ``labels`` uint8 and ``scores`` float32, [B, H, W]; raw files: ``logits`` [B, H, W, C].
@@ -122,22 +141,43 @@ class Runner(abc.ABC):
             with an entry for each picture.
 
         Raises:
-            InputError: they are no pictures, or too small.
+            InputError: they are no pictures, or too small; proposals are missing, or not what the artifact takes.
         """
         pictures = [_to_uint8(image) for image in images]
         if not pictures:
             raise InputError("There are no pictures to predict: give at least one.")
+        self.check_proposals(proposals is not None)
         taken = [resize_image(picture, self.image_size or picture.shape[:2]) for picture in pictures]
+        boxes = self._carried(proposals, pictures, taken)
         answers = [None] * len(pictures)
         for positions in _groups(taken, self.batch_size):
             batch = np.stack([taken[position] for position in positions])
             fill = (self.batch_size or len(batch)) - len(batch)
-            out = self.run(np.concatenate([batch, batch[-1:].repeat(fill, axis=0)]) if fill else batch)
+            more = {"proposals": self._padded([boxes[position] for position in positions])} if boxes else {}
+            out = self.run(**{name: _filled(values, fill) for name, values in ({"images": batch} | more).items()})
             for row, position in enumerate(positions):
                 answer = {name: value[row] for name, value in out.items()}
                 answers[position] = MAP_BACK[self.task](answer, batch.shape[1:3], pictures[position].shape[:2])
         gathered = {name: [answer[name] for answer in answers] for name in answers[0]}
         return gathered if isinstance(images, (list, tuple)) else {name: np.stack(values) for name, values in gathered.items()}
+
+    def _carried(self, proposals, pictures, taken):
+        """The proposals in pixels of the pictures as they are taken."""
+        if proposals is None:
+            return None
+        if len(proposals) != len(pictures):
+            raise InputError(f"There are {len(pictures)} pictures and proposals for {len(proposals)}: give those of each picture.")
+        return [
+            scale_boxes(_to_boxes(boxes), picture.shape[:2], small.shape[:2])
+            for boxes, picture, small in zip(proposals, pictures, taken, strict=True)
+        ]
+
+    def _padded(self, boxes):
+        """As many as the file takes; where it takes any, few different numbers: some runtimes prepare themselves for each."""
+        places = self.sidecar.proposals
+        if places == "any":
+            places = max(-(-max(map(len, boxes)) // PROPOSALS_STEP), 1) * PROPOSALS_STEP
+        return pad_proposals(boxes, places)
 
     def __repr__(self):
         return (
@@ -149,6 +189,18 @@ def _to_uint8(image):
     image = np.asarray(image)
     check_images((1, *image.shape))
     return image if image.dtype == np.uint8 else np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+def _to_boxes(boxes):
+    boxes = np.asarray(boxes, np.float32)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise InputError(f"Proposals of a picture must be [n, 4]; the shape given is {boxes.shape}.")
+    return boxes
+
+
+def _filled(values, count):
+    """A batch with its last one repeated so often."""
+    return np.concatenate([values, values[-1:].repeat(count, axis=0)]) if count else values
 
 
 def _groups(pictures, batch_size):
@@ -186,7 +238,9 @@ class KerasRunner(Runner):
         from tfzoo.weights import open_model
 
         self.model = open_model(self.path, self._weights)
-        return sidecars.Sidecar(self.model.name, self.model.task, self.model.class_names, self.model.image_size, None)
+        proposals = "any" if self.model.takes_proposals else None
+        facts = self.model.name, self.model.task, self.model.class_names, self.model.image_size
+        return sidecars.Sidecar(*facts, batch_size=None, proposals=proposals)
 
     def _open(self):
         self.threads = None
@@ -196,8 +250,8 @@ class KerasRunner(Runner):
     def takes_any_size(self):
         return True
 
-    def run(self, images):
-        return self._deployed.predict_on_batch(images)
+    def run(self, images, **proposals):
+        return self._deployed.predict_on_batch({"images": images, **proposals} if proposals else images)
 
 
 class SavedModelRunner(Runner):
@@ -216,10 +270,11 @@ class SavedModelRunner(Runner):
         signatures = self._loaded.signatures
         self._signature = signatures["tensor" if "tensor" in signatures else "serving_default"]
 
-    def run(self, images):
+    def run(self, images, **proposals):
         import tensorflow as tf
 
-        return {name: value.numpy() for name, value in self._signature(images=tf.constant(images)).items()}
+        given = {name: tf.constant(values) for name, values in {"images": images, **proposals}.items()}
+        return {name: value.numpy() for name, value in self._signature(**given).items()}
 
 
 class TFLiteRunner(Runner):
@@ -234,8 +289,8 @@ class TFLiteRunner(Runner):
         self._interpreter.allocate_tensors()
         self._signature = self._interpreter.get_signature_runner()
 
-    def run(self, images):
-        return self._signature(images=images)
+    def run(self, images, **proposals):
+        return self._signature(images=images, **proposals)
 
 
 class OnnxRunner(Runner):
@@ -251,5 +306,5 @@ class OnnxRunner(Runner):
         self._session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
         self._outputs = [output.name for output in self._session.get_outputs()]
 
-    def run(self, images):
-        return dict(zip(self._outputs, self._session.run(self._outputs, {"images": images}), strict=True))
+    def run(self, images, **proposals):
+        return dict(zip(self._outputs, self._session.run(self._outputs, {"images": images, **proposals}), strict=True))

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 SIGNATURE = "serving_default"
+ANY = "any"
 
 
 def image_signature(image_size, batch_size):
@@ -13,12 +14,26 @@ def image_signature(image_size, batch_size):
     return tf.TensorSpec((batch_size, *(image_size or (None, None)), 3), tf.uint8, name="images")
 
 
-def write(deployed: keras.Model, path, image_size=None, batch_size=None) -> None:
-    """Writes a deployed graph as a SavedModel with one signature: ``images`` in, its dict of outputs by name out."""
+def write(deployed: keras.Model, path, image_size=None, batch_size=None, proposals=None) -> None:
+    """Writes a deployed graph as a SavedModel with one signature: ``images`` in, its dict of outputs by name out.
+
+    Args:
+        proposals: of a graph that takes them beside the pictures, float32 [batch, proposals, 4]: how many, or "any". None: it does
+            not.
+    """
     archive = keras.export.ExportArchive()
     archive.track(deployed)
     signature = [image_signature(image_size, batch_size)]
-    archive.add_endpoint(SIGNATURE, lambda images: deployed(images), input_signature=signature)
+    if proposals is None:
+        archive.add_endpoint(SIGNATURE, lambda images: deployed(images), input_signature=signature)
+    else:
+        places = None if proposals == ANY else proposals
+        signature.append(tf.TensorSpec((batch_size, places, 4), tf.float32, name="proposals"))
+
+        def answer(images, proposals):
+            return deployed({"images": images, "proposals": proposals})
+
+        archive.add_endpoint(SIGNATURE, answer, input_signature=signature)
     archive.write_out(str(path), verbose=False)
 
 

@@ -26,6 +26,12 @@ MEANINGS = {  # of the outputs of each task; raw files answer logits, or a detec
     },
     **dict.fromkeys(("detection", "instance", "keypoint"), OBJECTS),
 }
+PICTURES = {"name": "images", "dtype": "uint8", "meaning": "[batch, height, width, 3], RGB, 0 to 255"}
+PROPOSALS = {
+    "name": "proposals",
+    "dtype": "float32",
+    "meaning": "[batch, places, 4]: left, top, right, bottom in pixels of the picture; 0 in free places",
+}
 RAW_HEAD = "float32 [batch, anchors, numbers]: what the network's head gives"
 
 
@@ -43,7 +49,8 @@ class Sidecar:
         raw: whether it answers logits.
         quantization: as in ``ExportReport``.
         outputs: name -> meaning.
-        input: name, dtype and meaning of the input.
+        proposals: of a file that takes them: how many of a picture, or "any"; None: it takes none.
+        input: name, dtype and meaning of the input; a list of them where there are several.
         versions: what it was made with.
     """
 
@@ -55,9 +62,8 @@ class Sidecar:
     raw: bool = False
     quantization: str | None = None
     outputs: dict[str, str] = dataclasses.field(default_factory=dict)
-    input: dict[str, str] = dataclasses.field(
-        default_factory=lambda: {"name": "images", "dtype": "uint8", "meaning": "[batch, height, width, 3], RGB, 0 to 255"}
-    )
+    proposals: int | str | None = None
+    input: dict[str, str] | list[dict[str, str]] = dataclasses.field(default_factory=lambda: dict(PICTURES))
     versions: dict[str, str] = dataclasses.field(
         default_factory=lambda: {name: importlib.metadata.version(name) for name in PACKAGES}
     )

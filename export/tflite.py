@@ -17,14 +17,14 @@ OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items()
 QUANTIZATIONS = (None, "float16", "dynamic", "int8")
 
 
-def convert(saved_model, quantization=None, pictures=(), integers=None) -> bytes:
+def convert(saved_model, quantization=None, batches=(), integers=None) -> bytes:
     """Converts a SavedModel of fixed shapes.
 
     Args:
         saved_model: its folder.
         quantization: None, "float16" (weights), "dynamic" (int8 weights, float activations) or "int8" (weights and activations;
             pictures stay uint8, and what no integer kernel takes stays float).
-        pictures: for int8, uint8 arrays [B, H, W, 3] as the model takes them.
+        batches: for int8, dicts of what the model takes, by name: "images" uint8 [B, H, W, 3], ...
         integers: for int8, tells of an operator's name whether integers may compute it; None: all.
 
     Raises:
@@ -37,7 +37,7 @@ def convert(saved_model, quantization=None, pictures=(), integers=None) -> bytes
     if quantization == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if quantization == "int8":
-        converter.representative_dataset = lambda: ({"images": batch} for batch in pictures)
+        converter.representative_dataset = lambda: iter(batches)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
         converter._experimental_calibrate_only = True
     try:

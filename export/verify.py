@@ -177,20 +177,26 @@ def check(parity: dict, quantization, remembers_maxima: bool = False) -> None:
             )
 
 
-def run_in_batches(runner, images: np.ndarray) -> dict:
-    """The runner's answer; a file that takes any batch gets the first picture alone and the others together."""
+def run_in_batches(runner, images: np.ndarray, proposals=None) -> dict:
+    """The runner's answer; a file that takes any batch gets the first picture alone and the others together.
+
+    Args:
+        images: [B, H, W, 3]; proposals: of each, for a file that takes them.
+    """
+    more = {} if proposals is None else {"proposals": proposals}
     if runner.batch_size is not None:
-        return runner.predict(images)
-    parts = [runner.predict(part) for part in (images[:1], images[1:]) if len(part)]
+        return runner.predict(images, **more)
+    cuts = [cut for cut in (slice(1), slice(1, None)) if len(images[cut])]
+    parts = [runner.predict(images[cut], **{name: values[cut] for name, values in more.items()}) for cut in cuts]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def latency(runner, images: np.ndarray, runs: int = 5) -> float:
-    """Median milliseconds of one run, after one to warm up; ``images``: one batch as the file takes it."""
-    runner.run(images)
+def latency(runner, batch: dict, runs: int = 5) -> float:
+    """Median milliseconds of one run, after one to warm up; ``batch``: the inputs by name, as the file takes them."""
+    runner.run(**batch)
     times = []
     for _ in range(runs):
         start = time.perf_counter()
-        runner.run(images)
+        runner.run(**batch)
         times.append(time.perf_counter() - start)
     return float(np.median(times) * 1000)

@@ -74,7 +74,7 @@ def analyse(model, image_size) -> Analysis:
         TypeError: a layer has a kernel, and no rule here says what it costs.
     """
     walk = _Walk()
-    inputs = model.input if isinstance(model.input, dict) else model.inputs[0]
+    inputs = model.inputs[0] if len(model.inputs) == 1 else model.input
     outputs = walk.step(model, tree.map_structure(lambda symbol: _entering(symbol, image_size), inputs))
     main = outputs["out"] if isinstance(outputs, dict) and "out" in outputs else tree.flatten(outputs)[0]
     return Analysis(

@@ -140,8 +140,13 @@ def run_train(args):
     splits = (args.train_split, None if args.val_split == "none" else args.val_split)
     if args.resume and "epochs" not in given:
         recipe = None
-    best = train(args.model, args.data, args.output, recipe, args.weights, dict(args.option), splits, args.resume)
-    print(f"\nThe best checkpoint is {best}. Next:\n  tfzoo evaluate {best} --data {args.data} --split {splits[1] or 'SPLIT'}")
+    best = train(
+        args.model, args.data, args.output, recipe, args.weights, dict(args.option), splits, args.resume, proposals=args.proposals
+    )
+    more = f" --proposals {args.proposals}" if args.proposals else ""
+    print(
+        f"\nThe best checkpoint is {best}. Next:\n  tfzoo evaluate {best} --data {args.data} --split {splits[1] or 'SPLIT'}{more}"
+    )
 
 
 def run_evaluate(args):
@@ -163,6 +168,7 @@ def run_evaluate(args):
         segments=args.segments,
         max_detections=args.max_detections,
         weights=args.weights,
+        proposals=args.proposals,
     )
     print(format_table(result))
     if args.json:
@@ -174,6 +180,7 @@ def run_evaluate(args):
 
 
 def run_predict(args):
+    from tfzoo.data.proposal_sources import for_files
     from tfzoo.export import load
     from tfzoo.export.predict import describe, predict_files
     from tfzoo.export.tiling import with_tiles
@@ -181,7 +188,10 @@ def run_predict(args):
 
     runner = load(args.artifact, args.threads, None if args.tile else args.image_size, args.weights)
     runner = with_tiles(runner, args.tile, args.overlap, args.image_size, verbose=sys.stdout.isatty())
-    results = predict_files(runner, args.image, claim_folder(args.output, args.overwrite), min_score=args.min_score)
+    runner.check_proposals(args.proposals is not None)
+    proposals = args.proposals and for_files(args.proposals)
+    folder = claim_folder(args.output, args.overwrite)
+    results = predict_files(runner, args.image, folder, min_score=args.min_score, proposals=proposals)
     for result in results:
         print(f"{args.output}/{result['overlay']}: {describe(result)}")
 
@@ -196,7 +206,17 @@ def run_export(args):
             claim_file(place, args.overwrite)
     model = open_model(args.artifact, args.weights)
     print(f"Exporting; then {args.output} is run in its own runtime and compared with Keras.")
-    report = export(model, args.output, args.format, args.quantize, args.calibration, args.image_size, args.batch_size, args.raw)
+    report = export(
+        model,
+        args.output,
+        args.format,
+        args.quantize,
+        args.calibration,
+        args.image_size,
+        args.batch_size,
+        args.raw,
+        args.proposals,
+    )
     print(report)
     if args.json:
         report.save(args.json)
@@ -223,6 +243,19 @@ def run_data_inspect(args):
         print(f"\nAnchors that fit the boxes, for yolov2_darknet19: --option 'anchor_sizes=[{sizes}]'")
     if folder:
         print(f"\n{args.output}/contact.png shows pictures with their labels.")
+
+
+def run_data_proposals(args):
+    from tfzoo.data import load_dataset
+    from tfzoo.data.proposal_sources import open_source
+    from tfzoo.data.proposals import format_table, make_proposals, place
+    from tfzoo.files import claim_file
+
+    path = claim_file(place(args.output, args.split), args.overwrite)
+    dataset = load_dataset(args.data, args.split, "detection")
+    made = make_proposals(dataset, path.parent, open_source(args.method, args.image_size), args.count)
+    print(format_table(made))
+    print(f"\nThey are for --proposals {args.output}.")
 
 
 def run_benchmark_speed(args):
@@ -346,6 +379,7 @@ def _add_train(commands):
         parser.add_argument(flag, type=kind, default=left_out, help=f"random {explanation} (default: {default})")
     parser.add_argument("--iou-crop", action="store_true", default=left_out, help="SSD's random crop; detectors only")
     parser.add_argument("--precision", choices=("float32", "mixed_bfloat16", "mixed_float16"), default=left_out)
+    parser.add_argument("--proposals", metavar="DIR", help="Fast R-CNN: the folder that 'tfzoo data proposals' wrote")
     parser.add_argument("--train-split", default="train")
     parser.add_argument("--val-split", default="val", help="'none' trains without one")
     parser.add_argument(
@@ -389,6 +423,7 @@ def _add_evaluate(commands):
         metavar="N",
         help="detectors: so many of each class in a picture count (default: 100; keypoints: 20)",
     )
+    parser.add_argument("--proposals", metavar="DIR", help="Fast R-CNN: the folder that 'tfzoo data proposals' wrote")
     _add_overwrite(parser)
 
 
@@ -409,6 +444,11 @@ def _add_predict(commands):
         default=0.3,
         metavar="S",
         help="draw boxes from this score up (default: 0.3)",
+    )
+    parser.add_argument(
+        "--proposals",
+        metavar="SOURCE",
+        help="Fast R-CNN: selective_search, a two-stage model's .keras file, or an .npz file: file's name without ending -> boxes",
     )
     _add_image_size(parser)
     _add_tile(parser)
@@ -432,6 +472,12 @@ def _add_export(commands):
     _add_image_size(parser, "; 'any' for SavedModel and ONNX files of any size")
     parser.add_argument("--batch-size", type=_count, default=1, help="of a TFLite file; the others take any")
     parser.add_argument("--raw", action="store_true", help="answer logits")
+    parser.add_argument(
+        "--proposals",
+        type=_count_or_any,
+        metavar="N",
+        help="Fast R-CNN: so many a picture, or 'any' for SavedModel and ONNX (default: any; TFLite: 300)",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
     parser.add_argument("--weights", help="with a model name: which weights")
     _add_overwrite(parser)
@@ -467,6 +513,26 @@ def _add_data_commands(commands):
     parser.add_argument("--output", metavar="DIR", help="folder for inspection.json, table.md and contact.png")
     parser.add_argument("--anchors", type=_count, metavar="N", help="also find N sizes of anchors that fit the boxes")
     _add_image_size(parser, ", for --anchors")
+    _add_overwrite(parser)
+
+    parser = _command(
+        group,
+        "proposals",
+        run_data_proposals,
+        "Find what Fast R-CNN looks at, and how many of the boxes it covers.",
+        "tfzoo data proposals --data coco:DIR --split train --output proposals",
+    )
+    _add_data(parser)
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for SPLIT.npz, one file for each split")
+    parser.add_argument(
+        "--method",
+        default="selective_search",
+        metavar="HOW",
+        help="selective_search (default; pip install 'tfzoo[proposals]'), or a two-stage model's .keras file",
+    )
+    parser.add_argument("--count", type=_count, default=1000, metavar="N", help="keep so many a picture (default: 1000)")
+    _add_image_size(parser, ", while they are searched")
     _add_overwrite(parser)
 
 
@@ -516,6 +582,10 @@ def _count(text):
     if not (text.isascii() and text.isdigit() and int(text)):
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1")
     return int(text)
+
+
+def _count_or_any(text):
+    return text if text == "any" else _count(text)
 
 
 def _seed(text):

@@ -1,6 +1,7 @@
 """Labelled pictures: readers, augmentation and the one tf.data pipeline."""
 
 from tfzoo.data.dataset import TASKS, Dataset
+from tfzoo.data.proposals import proposal_recall, with_proposals
 from tfzoo.errors import InputError, nearest
 
 READERS = {
@@ -40,4 +41,4 @@ def load_dataset(spec: str, split: str, task: str | None = None) -> Dataset:
     return dataset
 
 
-__all__ = ["READERS", "TASKS", "Dataset", "load_dataset"]
+__all__ = ["READERS", "TASKS", "Dataset", "load_dataset", "proposal_recall", "with_proposals"]

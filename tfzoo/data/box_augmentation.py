@@ -9,7 +9,7 @@ import numpy as np
 from tfzoo.data.augmentation import FILL, Augmentation, draw_factor
 from tfzoo.data.boxes import box_ious, clip_boxes, shortest_sides
 from tfzoo.data.images import resize_image
-from tfzoo.data.objects import Objects, View, centred_within
+from tfzoo.data.objects import PADDING, Objects, View, centred_within
 from tfzoo.errors import InputError
 
 ZOOM_OUT_PROBABILITY = 0.5
@@ -32,14 +32,14 @@ def change_geometry(image, objects: Objects, size, augmentation: Augmentation, r
     """Brings a picture and its objects to ``size``, with the augmentation's zoom-out, crop, scale and flips.
 
     Args:
-        image: uint8 [H, W, 3]; objects: in its pixels.
+        image: uint8 [H, W, 3]; objects: in its pixels. Those of the label ``PADDING`` are none, and are only taken along.
         size: (height, width) of the result.
         shares: (vertical, horizontal): of what is drawn, only a part of these shares of its sides is shown, at a random place.
 
     Returns:
         what ``show`` returns.
     """
-    window = draw_window(image.shape[:2], objects.boxes, augmentation, rng)
+    window = draw_window(image.shape[:2], objects.boxes[objects.labels != PADDING], augmentation, rng)
     if tuple(shares) != (1.0, 1.0):
         window = _resized(window, shares, rng)
     directions = augmentation.flip.split("_and_") if augmentation.flip else []

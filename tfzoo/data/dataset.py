@@ -28,11 +28,13 @@ class Dataset(abc.ABC):
         keypoint_names: list, empty where the task has no keypoints.
         box_keys: what ``bounding_boxes`` hold, see ``read``.
         most_boxes: the largest number of boxes in a picture, where that is known without looking, else None.
+        proposal_count: so many proposals at most come with each picture; None: none do (see ``proposals.with_proposals``).
     """
 
     tasks: tuple[str, ...] = ()
     box_keys: tuple[str, ...] = ("boxes", "labels", "crowd")
     most_boxes: int | None = None
+    proposal_count: int | None = None
 
     def __init__(self, spec: str, split: str, task: str | None, class_names=()):
         if task is not None and task not in self.tasks:

@@ -113,7 +113,7 @@ class Loader(keras.utils.PyDataset):
         samples = [self.visits.read(int(index), epoch) for index in indices]
         whole = {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
         self._flip_and_colour(whole, epoch, batch)
-        return whole["images"], self.visits.targets.finish(whole)
+        return self.visits.targets.inputs(whole), self.visits.targets.finish(whole)
 
     def _flip_and_colour(self, batch, *stream):
         with keras.device("cpu"):  # an accelerator has better things to do

@@ -25,6 +25,7 @@ _FIELDS = {  # key of a flattened sample: dtype, shape
     "bounding_boxes/area": (tf.float32, (None,)),
     "instance_masks": (tf.uint8, (None, None, None)),
     "keypoints": (tf.float32, (None, None, 3)),
+    "proposals": (tf.float32, (None, 4)),
 }
 
 
@@ -48,6 +49,8 @@ def _has(dataset, key):
     from tfzoo.data.dataset import TASK_KEYS
 
     outer, _, inner = key.partition("/")
+    if key == "proposals":
+        return dataset.proposal_count is not None
     return key == "image_id" or (outer in TASK_KEYS[dataset.task] and (not inner or inner in dataset.box_keys))
 
 
@@ -90,7 +93,7 @@ def batches(
     if layers:
         # Not in parallel: the layers draw from one stream each, so the order of the batches decides what they draw.
         data = data.map(lambda batch: _flip_and_colour(layers, keys, batch))
-    return data.map(lambda batch: (batch["images"], visits.targets.finish(batch))).prefetch(tf.data.AUTOTUNE)
+    return data.map(lambda batch: (visits.targets.inputs(batch), visits.targets.finish(batch))).prefetch(tf.data.AUTOTUNE)
 
 
 def _in_order(visits, first_epoch):

@@ -12,7 +12,7 @@ def at_several_sizes(batches: tf.data.Dataset, sizes=SIZES, every=10, seed=0) ->
 
     Args:
         batches: of (images uint8 [B, H, W, 3], {"boxes": float32 [B, N, 4], "labels": int32 [B, N]}), as ``Dataset.batches`` gives
-            them; best at the largest size.
+            them, with proposals too; best at the largest size.
         sizes: N or (height, width) each, in pixels; one is drawn at random for ``every`` batches.
         every: number of batches of one size.
         seed: of the draws; each pass over the data has others.
@@ -38,8 +38,12 @@ def at_several_sizes(batches: tf.data.Dataset, sizes=SIZES, every=10, seed=0) ->
 
 
 def _stretch(batch, size):
-    images, targets = batch
+    inputs, targets = batch
+    images = inputs["images"] if isinstance(inputs, dict) else inputs
     given = tf.shape(images)[1:3]
     resized = tf.saturate_cast(tf.round(tf.image.resize(images, size)), images.dtype)
     y, x = tf.unstack(tf.cast(size, tf.float32) / tf.cast(given, tf.float32))
-    return resized, {**targets, "boxes": targets["boxes"] * tf.stack([x, y, x, y])}
+    factors = tf.stack([x, y, x, y])
+    if isinstance(inputs, dict):
+        resized = {"images": resized, "proposals": inputs["proposals"] * factors}
+    return resized, {**targets, "boxes": targets["boxes"] * factors}

@@ -1,7 +1,8 @@
 """What a picture's labels become in a batch, for each task: read, changed together with the picture, padded.
 
 A class of targets has ``batch_augmentation`` (what is left to Keras's layers on whole batches), ``layer_keys`` (targets that go
-through these layers), ``fields`` (name -> dtype, shape of one picture's) and ``read``; ``finish`` gives what ``fit`` takes.
+through these layers), ``fields`` (name -> dtype, shape of one picture's) and ``read``; ``inputs`` and ``finish`` give what ``fit``
+takes, the model's input and the targets.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import numpy as np
 from tfzoo.data import box_augmentation
 from tfzoo.data.augmentation import Augmentation, change_geometry
 from tfzoo.data.boxes import clip_boxes, is_wanted, scale_boxes, shortest_sides
-from tfzoo.data.objects import Objects
+from tfzoo.data.objects import PADDING, Objects
 from tfzoo.errors import InputError
 
 
@@ -22,7 +23,9 @@ def make_targets(dataset, size, augmentation: Augmentation):
     Raises:
         InputError: its labels cannot follow the augmentation.
     """
-    return (LabelMaps if dataset.task == "semantic" else PaddedBoxes)(dataset, size, augmentation)
+    if dataset.task == "semantic":
+        return LabelMaps(dataset, size, augmentation)
+    return (PaddedBoxes if dataset.proposal_count is None else BoxesAndProposals)(dataset, size, augmentation)
 
 
 class LabelMaps:
@@ -44,6 +47,10 @@ class LabelMaps:
         labels = sample["segmentation_masks"][..., 0]
         image, labels = change_geometry(sample["images"], labels, self._size, self._augmentation, rng)
         return {"images": image, "segmentation_masks": labels[..., None]}
+
+    @staticmethod
+    def inputs(batch):
+        return batch["images"]
 
     @staticmethod
     def finish(targets):
@@ -74,23 +81,68 @@ class PaddedBoxes:
             self.fields["keypoints"] = np.float32, (self._count, len(dataset.keypoint_names), 3)
 
     def read(self, index, rng):
+        image, objects = self._change(index, rng)
+        return {"images": image, **self._pad(objects, rng)}
+
+    def _change(self, index, rng):
         if self._augmentation.mosaic and rng.random() < self._augmentation.mosaic:
             others = rng.integers(len(self._dataset), size=3)
             samples = [self._read_wanted(int(place)) for place in (index, *others)]
-            image, objects = box_augmentation.mosaic(samples, self._size, self._augmentation, rng)
-        else:
-            sample = self._read_wanted(index)
-            image, objects = box_augmentation.change_geometry(*sample, self._size, self._augmentation, rng)
-        if len(objects) > self._count:
-            objects = objects.select(np.sort(rng.choice(len(objects), self._count, replace=False)))
-        return {"images": image, **objects.padded(self._count)}
+            return box_augmentation.mosaic(samples, self._size, self._augmentation, rng)
+        return box_augmentation.change_geometry(*self._read_wanted(index), self._size, self._augmentation, rng)
+
+    def _pad(self, objects, rng):
+        return _some(objects, self._count, rng).padded(self._count)
 
     def _read_wanted(self, index):
         sample = self._dataset.read(index)
         return sample["images"], Objects.wanted(sample, self._mirrored_points)
 
+    @staticmethod
+    def inputs(batch):
+        return batch["images"]
+
     def finish(self, targets):
         return {name: targets[name] for name in self.fields}
+
+
+class BoxesAndProposals(PaddedBoxes):
+    """The task "detection" with "proposals" float32 [P, 4] beside the picture, padded with 0.
+
+    They are changed together with the picture, as objects of the label ``PADDING``, which decide nothing about the change.
+    """
+
+    def __init__(self, dataset, size, augmentation):
+        super().__init__(dataset, size, augmentation)
+        self._places = dataset.proposal_count
+        self.fields["proposals"] = np.float32, (self._places, 4)
+
+    def read(self, index, rng):
+        image, objects = self._change(index, rng)
+        real = objects.labels != PADDING
+        found = self._pad(objects.select(real), rng)
+        proposals = _some(objects.select(~real), self._places, rng)  # a mosaic has four pictures'
+        return {"images": image, **found, "proposals": proposals.padded(self._places)["boxes"]}
+
+    def _read_wanted(self, index):
+        sample = self._dataset.read(index)
+        objects, proposals = Objects.wanted(sample), sample["proposals"]
+        boxes, labels = np.concatenate([objects.boxes, proposals]), np.full(len(proposals), PADDING, objects.labels.dtype)
+        return sample["images"], Objects(boxes, np.concatenate([objects.labels, labels]))
+
+    @staticmethod
+    def inputs(batch):
+        return {name: batch[name] for name in ("images", "proposals")}
+
+    def finish(self, targets):
+        return {name: targets[name] for name in ("boxes", "labels")}
+
+
+def _some(objects, count, rng):
+    """A random choice of so many objects, in their order, where there are more."""
+    if len(objects) <= count:
+        return objects
+    return objects.select(np.sort(rng.choice(len(objects), count, replace=False)))
 
 
 def count_boxes(dataset, size) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfzoo.data.images import resize_image, resize_labels
 from tfzoo.data.objects import Objects, View, scale_found
+from tfzoo.data.proposals import as_input
 from tfzoo.metrics.coco import KINDS_OF_TASK, AnswerEvaluator
 
 LAST, BEST, STATE = "last.keras", "best.keras", "state.json"
@@ -119,14 +120,14 @@ class CocoEvaluation(keras.callbacks.Callback):
             if waiting and (len(waiting) == self.batch_size or image.shape != waiting[0][0].shape):
                 self._add(evaluator, waiting)
                 waiting = []
-            waiting.append((image, evaluator.truth(sample)))
+            waiting.append((image, evaluator.truth(sample), sample))
         self._add(evaluator, waiting)
         return evaluator.result()
 
     def _add(self, evaluator, waiting):
-        images = np.stack([image for image, _ in waiting])
-        answers = self.model.predict(images, batch_size=len(images), verbose=0)
-        for row, (image, truth) in enumerate(waiting):
+        inputs = as_input(np.stack([image for image, _, _ in waiting]), [sample for _, _, sample in waiting], self.dataset)
+        answers = self.model.predict(inputs, batch_size=len(waiting), verbose=0)
+        for row, (image, truth, _) in enumerate(waiting):
             found = {name: np.asarray(values)[row] for name, values in answers.items()}
             evaluator.add(truth, scale_found(found, image.shape[:2], truth["size"]))
 
@@ -158,7 +159,7 @@ class Pictures(keras.callbacks.Callback):
 
         samples = [self.dataset.read(index) for index in self._indices]
         images = np.stack([resize_image(sample["images"], self._size) for sample in samples])
-        answers = self.model.predict(images, verbose=0)
+        answers = self.model.predict(as_input(images, samples, self.dataset), verbose=0)
         self.folder.mkdir(parents=True, exist_ok=True)
         draw = _draw_label_maps if self.dataset.task == "semantic" else _draw_objects
         save_image(draw(samples, images, answers, self.dataset.class_names), self.folder / f"epoch_{epoch:03d}.png")

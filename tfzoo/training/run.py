@@ -10,6 +10,7 @@ import numpy as np
 
 from tfzoo.data import load_dataset
 from tfzoo.data.images import parse_size
+from tfzoo.data.proposals import check_taken, with_proposals
 from tfzoo.errors import InputError, MissingInputError
 from tfzoo.factory import create_model
 from tfzoo.files import claim_folder
@@ -39,6 +40,7 @@ def train(
     splits: tuple[str, str | None] = ("train", "val"),
     resume: bool = False,
     verbose="auto",
+    proposals=None,
 ) -> pathlib.Path:
     """Trains a model and leaves a folder: best.keras, last.keras, log.csv, tensorboard/, pictures/, training.json.
 
@@ -46,12 +48,13 @@ def train(
         model_name: one of ``list_models()``.
         data: data set spec.
         output: folder; it must not hold anything yet, unless ``resume``.
-        recipe: settings; None takes the defaults of the model's task. Resuming takes the settings, options and splits that the
-            training began with, but for ``epochs``, and those too where it is None.
+        recipe: settings; None takes the defaults of the model's task. Resuming takes the settings, options, splits and proposals
+            that the training began with, but for ``epochs``, and those too where it is None.
         weights: as in ``create_model``.
         options: the model's own options.
         splits: names of the training and the validation split; None for the latter trains without one.
         resume: go on from the folder's last.keras.
+        proposals: of a model that takes them: the folder that holds those of both splits, see ``data.proposals``.
 
     Returns:
         the path of best.keras: the checkpoint with the highest mean IoU (of a detector: COCO's AP, of the masks or keypoints if it
@@ -61,13 +64,16 @@ def train(
         InputError: something that was given is wrong. KeyboardInterrupt is passed on after last.keras is saved.
     """
     options, output = dict(options or {}), pathlib.Path(output)
-    task = find_entry(model_name).task
+    entry = find_entry(model_name)
+    task = entry.task
     _check_options(options)
     if resume:
-        recipe, options, splits = _stored_settings(output, model_name, data, recipe and recipe.epochs)
+        recipe, options, splits, stored_proposals = _stored_settings(output, model_name, data, recipe and recipe.epochs)
+        proposals = stored_proposals if proposals is None else str(proposals)
+    check_taken(model_name, entry.build_class().takes_proposals, proposals)
     recipe = recipe or Recipe.for_task(task)
-    training_data = load_dataset(data, splits[0], task)
-    validation_data = load_dataset(data, splits[1], task) if splits[1] else None
+    training_data = _open(data, splits[0], task, proposals)
+    validation_data = _open(data, splits[1], task, proposals) if splits[1] else None
     size = parse_size(recipe.image_size) or training_data.read(0)["images"].shape[:2]
     check_images((1, *size, 3))
 
@@ -89,7 +95,7 @@ def train(
     if stored is not None:
         _restore(model, stored)
     claim_folder(output, allow_existing=resume)
-    _write_settings(output, model_name, data, splits, recipe, options)
+    _write_settings(output, model_name, data, splits, recipe, options, proposals)
     checkpoints = Checkpoints(output, MONITORS[task])
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2  # a line an epoch in a log file
@@ -112,6 +118,11 @@ def train(
         checkpoints.save_interrupted()
         raise
     return output / BEST
+
+
+def _open(data, split, task, proposals):
+    dataset = load_dataset(data, split, task)
+    return dataset if proposals is None else with_proposals(dataset, proposals)
 
 
 def _at_several_sizes(batches, recipe, task):
@@ -206,7 +217,7 @@ def _restore(model, stored):
         variable.assign(value)
 
 
-def _write_settings(output, model_name, data, splits, recipe, options):
+def _write_settings(output, model_name, data, splits, recipe, options, proposals):
     from tfzoo import __version__
 
     settings = {
@@ -214,6 +225,7 @@ def _write_settings(output, model_name, data, splits, recipe, options):
         "data": data,
         "splits": splits,
         "options": options,
+        "proposals": proposals if proposals is None else str(proposals),
         "recipe": dataclasses.asdict(recipe),
         "versions": {"tfzoo": __version__, "keras": keras.__version__},
     }
@@ -231,4 +243,4 @@ def _stored_settings(output, model_name, data, epochs):
         if stored[what] != given:
             raise InputError(f"The training in {output} has {what} '{stored[what]}', not '{given}': resume it with the same one.")
     recipe = Recipe(**stored["recipe"] | ({"epochs": epochs} if epochs else {}))
-    return recipe, stored["options"], tuple(stored["splits"])
+    return recipe, stored["options"], tuple(stored["splits"]), stored.get("proposals")
