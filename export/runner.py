@@ -129,8 +129,8 @@ class Runner(abc.ABC):
 
         Args:
             images: [B, H, W, 3], or a list of [H, W, 3]; uint8 or float32, 0 to 255, RGB.
-            proposals: for an artifact that takes them (``takes_proposals``): of each picture [n, 4], any n, xyxy in its pixels, best
-                first. A file of a fixed number takes the first ones.
+            proposals: for an artifact that takes them (``takes_proposals``): of each picture [n, 4], any n, xyxy in its pixels,
+                best first. A file of a fixed number takes the first ones.
 
         Returns:
             a dict. Semantic task: ``labels`` uint8 and ``scores`` float32, [B, H, W]; raw files: ``logits`` [B, H, W, C].

@@ -22,6 +22,7 @@ LIMITS = {
 }
 HEADS = (  # of detectors, in raw files: limited as logits are
     "cls_logits", "bbox_regression", "bbox_ctrness", "objectness", "pred_bbox_deltas", "class_logits", "box_regression",
+    "regions",
 )  # fmt: skip
 OF_PROPOSALS = ("class_logits", "box_regression")
 SAME_BOX, SAME_SCORE = 0.1, 1e-3  # pixels; detections no further apart than these are the same one

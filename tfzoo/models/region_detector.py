@@ -28,7 +28,8 @@ class RegionDetector(BoxDetector):
     The network's heads hold ``proposals`` [B, P, 4] in pixels of the network's input, boxes of 0 in free places, and the maps
     ``features_0`` ... that the second stage reads. ``fit`` draws regions from the proposals and runs the second stage on them;
     ``predict`` runs it on the proposals, and its branches on what was found. Raw exports answer ``class_logits`` [B, P, C + 1], the
-    background first, and ``box_regression`` [B, P, C + 1, 4] of the proposals in place of the maps.
+    background first, and ``box_regression`` [B, P, C + 1, 4] of the proposals in place of the maps; proposals that are an input are
+    answered as ``regions``.
 
     Where the first class name is "__background__", as in torchvision's checkpoints, that is column 0: there are C columns, labels
     count from the background's 0, and 0 is never answered. The option ``background_listed`` keeps that.
@@ -83,7 +84,7 @@ class RegionDetector(BoxDetector):
             **kwargs,
         )
         self.keep_settings(**settings)
-        columns, channels = self.num_classes + self._first_column, self.output[FEATURES(0)].shape[-1]
+        columns, channels = self.num_classes + self.first_column, self.output[FEATURES(0)].shape[-1]
         with policy_scope(keras.dtype_policies.get(self.policy_name)):
             self.box_stage = self.build_box_stage(channels, columns)
             self.branches = self.build_branches(channels, columns)
@@ -130,7 +131,7 @@ class RegionDetector(BoxDetector):
         return ("classification", "box", *(branch.name for branch in branches))
 
     @property
-    def _first_column(self):
+    def first_column(self):
         """The column of label 0."""
         return 0 if self.options["background_listed"] else 1
 
@@ -189,7 +190,7 @@ class RegionDetector(BoxDetector):
             "matched": ops.maximum(matched, 0),
             "positive": positive,
             "filled": filled,
-            "columns": ops.where(positive, labels + self._first_column, 0),
+            "columns": ops.where(positive, labels + self.first_column, 0),
         }
 
     def _box_losses(self, heads, rois, truth):
@@ -219,7 +220,10 @@ class RegionDetector(BoxDetector):
     def candidates(self, heads, image_size):
         """What may be detections: boxes float32 [B, M, 4], scores float32 [B, M], columns int32 [B, M]; see ``Detector``."""
         proposals = heads["proposals"]
-        logits, numbers = self.classify(heads, proposals)
+        return self.decoded(proposals, *self.classify(heads, proposals), image_size)
+
+    def decoded(self, proposals, logits, numbers, image_size):
+        """The same, for proposals [B, P, 4] and what ``classify`` says of them."""
         scores = ops.softmax(logits, axis=-1)[..., 1:]
         scores = ops.where(ops.expand_dims(box_area(proposals) > 0, -1), scores, -1.0)
         scores, index, labels = top_candidates(scores, MOST_CANDIDATES)
@@ -266,7 +270,7 @@ class DeployedRegions(keras.Model):
         answer = select(*network.candidates(heads, resized), *limits, pictures=pictures)
         boxes, columns, to_given = answer["boxes"], answer["labels"], per_box(given, resized)
         found = ops.expand_dims(columns >= 0, -1)
-        labels = ops.where(columns >= 0, columns - network._first_column, PADDING_LABEL)
+        labels = ops.where(columns >= 0, columns - network.first_column, PADDING_LABEL)
         answer |= {"boxes": boxes * to_given, "labels": labels}
         for branch in network.branches:
             regions = network.read_regions(heads, boxes, branch.size)
@@ -277,6 +281,8 @@ class DeployedRegions(keras.Model):
     def _raw(self, heads):
         logits, numbers = self.network.classify(heads, heads["proposals"])
         first = {name: head for name, head in heads.items() if not name.startswith(INNER)}
+        if self.network.takes_proposals:  # an ONNX file cannot have an input and an output of one name
+            first["regions"] = first.pop("proposals")
         return first | {"class_logits": logits, "box_regression": numbers}
 
 
