@@ -73,7 +73,7 @@ class MultiBoxDetector(FixedSizeDetector):
         counts = ops.cast(positive, "float32")
         normalizer = ops.maximum(ops.sum(counts), 1.0)
 
-        columns = ops.where(positive, matched_labels(labels, matched) + self.first_column, 0)
+        columns = ops.where(positive, matched_labels(labels, matched) + self._first_column, 0)
         entropy = ops.sparse_categorical_crossentropy(columns, heads["cls_logits"], from_logits=True)
         negative = hard_negatives(entropy, positive, NEGATIVES_PER_POSITIVE)
         chosen = ops.cast(ops.logical_or(positive, negative), "float32")
@@ -87,7 +87,7 @@ class MultiBoxDetector(FixedSizeDetector):
         }
 
     @property
-    def first_column(self):
+    def _first_column(self):
         """The column of label 0."""
         return 0 if self.options["background_listed"] else 1
 
@@ -98,7 +98,7 @@ class MultiBoxDetector(FixedSizeDetector):
         boxes = clip_boxes(self.coder.decode(heads["bbox_regression"], ops.convert_to_tensor(anchors)), *image_size)
         empty = box_area(boxes) <= 0
         scores, index, labels = best_of_each_class(probabilities, empty, self.topk_candidates, self.score_thresh)
-        return ops.take_along_axis(boxes, index[..., None], axis=1), scores, labels + 1 - self.first_column
+        return ops.take_along_axis(boxes, index[..., None], axis=1), scores, labels + 1 - self._first_column
 
 
 def match_with_best_prior(boxes, real, anchors, threshold):
