@@ -18,7 +18,7 @@ class FunctionRunner(Runner):
     def __init__(self, function, image_size=None, batch_size=None, task="semantic"):
         self.path, self.format, self.name, self.threads = pathlib.Path("fake.onnx"), "onnx", "onnx", 1
         self.task, self.class_names = task, ["a", "b"]
-        self.sidecar = types.SimpleNamespace(image_size=image_size, raw=False)
+        self.sidecar = types.SimpleNamespace(image_size=image_size, raw=False, proposals=None)
         self.image_size, self.batch_size, self.function = image_size, batch_size, function
         self.batches = []
 
