@@ -1,11 +1,15 @@
 """Proposals: kept in files, changed together with their pictures, measured by recall."""
 
+import json
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tfzoo
+from tfzoo import cli
+from tfzoo.benchmarks.accuracy import evaluate
 from tfzoo.data.augmentation import Augmentation
 from tfzoo.data.box_augmentation import draw_window
 from tfzoo.data.boxes import scale_boxes
@@ -23,6 +27,8 @@ from tfzoo.data.proposals import (
 )
 from tfzoo.data.several_sizes import at_several_sizes
 from tfzoo.data.shapes import Shapes
+from tfzoo.training import Recipe, train
+from tfzoo.training.callbacks import CocoEvaluation, Pictures
 
 SPEC = "shapes:48x64"
 
@@ -233,3 +239,75 @@ def test_selective_search_finds_a_square():
     assert np.abs(found - [20, 15, 60, 45]).max(axis=1).min() <= 2
     larger = open_source("selective_search", (120, 160))(picture)
     assert np.abs(larger - [20, 15, 60, 45]).max(axis=1).min() <= 2
+
+
+# === Training and evaluation ===
+
+
+class Echo:
+    """Stands for a model: answers the proposals as boxes of class 0."""
+
+    def predict(self, inputs, **_):
+        boxes = inputs["proposals"]
+        found = (boxes[..., 2:] > boxes[..., :2]).all(axis=-1)
+        return {
+            "boxes": boxes,
+            "scores": np.where(found, 0.5, 0).astype(np.float32),
+            "labels": np.where(found, 0, -1),
+            "num_detections": found.sum(axis=1),
+        }
+
+
+def test_callbacks_give_the_model_its_proposals(few, folder, tmp_path):
+    """At another size than the pictures': the truth of class 0 is found where it is."""
+    data = with_proposals(few, folder, count=8)
+    evaluation, pictures = CocoEvaluation(data, (96, 80), batch_size=4), Pictures(data, tmp_path, 1, (96, 80), count=2)
+    evaluation.set_model(Echo())
+    pictures.set_model(Echo())
+    assert evaluation.evaluate()["per_class"][few.class_names[0]]["AP"] > 0.1
+    pictures.write(3)
+    assert (tmp_path / "epoch_003.png").is_file()
+
+
+def test_given_to_whom_they_are_for(tmp_path, expect_sentence):
+    expect_sentence(lambda: train("fastrcnn_resnet50_fpn", SPEC, tmp_path / "run"), "looks at proposals", "--proposals")
+    expect_sentence(
+        lambda: train("yolov1_tiny", SPEC, tmp_path / "run", proposals=tmp_path), "yolov1_tiny", "leave out --proposals"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_that_makes_them(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("tfzoo.data.load_dataset", lambda spec, split, task: Few(spec, SPEC.partition(":")[2], split, task))
+    found = np.array([[0, 0, 30, 30], [10, 10, 50, 40]], np.float32)
+    monkeypatch.setattr("tfzoo.data.proposal_sources.open_source", lambda method, size: lambda image: found)
+    command = ["data", "proposals", "--data", SPEC, "--split", "val", "--output", str(tmp_path), "--count", "1"]
+    assert cli.main(command) == 0
+    assert "6 proposals of 6 pictures (1 a picture)" in capsys.readouterr().out
+    assert cli.main(command) == 2 and "--overwrite" in capsys.readouterr().err
+    assert cli.main([*command, "--overwrite"]) == 0
+
+
+@pytest.mark.slow
+def test_from_proposals_to_an_evaluated_model(tmp_path, monkeypatch):
+    """Trained, taken up again with the folder that it began with, evaluated, and asked about one picture."""
+    original = tfzoo.load_dataset
+    for module in ("tfzoo.training.run", "tfzoo.benchmarks.accuracy"):
+        monkeypatch.setattr(f"{module}.load_dataset", lambda spec, split, task: Few(spec, SPEC.partition(":")[2], split, task))
+    for split in ("train", "val"):
+        data = Few(SPEC, SPEC.partition(":")[2], split, "detection")
+        np.savez(tmp_path / f"{split}.npz", **data.true_boxes())
+    options = {"width_multiplier": 0.125, "box_batch_size_per_image": 32}
+    run, recipe = tmp_path / "run", Recipe.for_task("detection", epochs=1, batch_size=3, picture_epochs=1)
+    train("fastrcnn_resnet50_fpn", SPEC, run, recipe, options=options, proposals=tmp_path, verbose=0)
+    best = train("fastrcnn_resnet50_fpn", SPEC, run, Recipe(epochs=2), resume=True, verbose=0)
+    assert (run / "pictures" / "epoch_002.png").is_file() and json.loads((run / "training.json").read_text())["proposals"]
+    result = evaluate(best, SPEC, "val", proposals=tmp_path, verbose=False)
+    assert result["pictures"] == 6 and 0 <= result["AP"] <= 1
+    picture = original(SPEC, "val", "detection").read(0)["images"]
+    Image.fromarray(picture).save(tmp_path / "here.png")
+    np.savez(tmp_path / "boxes.npz", here=np.array([[0, 0, 40, 40]]))
+    arguments = ["predict", str(best), str(tmp_path / "here.png"), "--output", str(tmp_path / "found")]
+    assert cli.main(arguments) == 2
+    assert cli.main([*arguments, "--proposals", str(tmp_path / "boxes.npz")]) == 0
+    assert (tmp_path / "found" / "here.png").is_file()
