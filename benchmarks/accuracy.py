@@ -84,7 +84,7 @@ def evaluate(
     dataset = load_dataset(data, split, runner.task)
     check_taken(str(runner.path), getattr(runner, "takes_proposals", False), proposals)
     if proposals is not None:
-        dataset = with_proposals(dataset, proposals)
+        dataset = with_proposals(dataset, proposals, count=None)
     measure = _measure(runner, dataset, parse_size(image_size), worst, segments, max_detections)
     start = time.perf_counter()
     for sample, answer in _run(runner, dataset, measure, 1 if tile else GROUP, verbose):

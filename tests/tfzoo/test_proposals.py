@@ -62,6 +62,7 @@ def test_samples_have_them(few, folder):
     sample = data.read(1)
     np.testing.assert_array_equal(sample["proposals"], np.concatenate([sample["bounding_boxes"]["boxes"], [[0, 0, 5, 4]]])[:2])
     assert sample["proposals"].dtype == np.float32
+    assert with_proposals(few, folder, count=None).proposal_count == 1 + max(map(len, few.true_boxes().values()))
     flowing = next(iter(data.samples()))
     np.testing.assert_array_equal(flowing["proposals"], data.read(0)["proposals"])
 

@@ -21,13 +21,14 @@ THRESHOLDS = (0.5, 0.7, 0.9)
 COUNTS_SHOWN = (100, 300, 1000)
 
 
-def with_proposals(dataset: Dataset, folder, count: int = COUNT) -> "WithProposals":
+def with_proposals(dataset: Dataset, folder, count: int | None = COUNT) -> "WithProposals":
     """The same pictures, with their proposals.
 
     Args:
         dataset: for the task "detection".
         folder: with {split}.npz.
-        count: so many proposals of a picture, the best ones, are taken; batches are padded to them.
+        count: so many proposals of a picture, the best ones, are taken; batches are padded to them. None: as many as the fullest
+            picture has.
 
     Returns:
         a data set whose samples have "proposals", float32 [n, 4], n <= ``count``, and whose ``batches`` and ``loader`` give
@@ -43,7 +44,7 @@ def with_proposals(dataset: Dataset, folder, count: int = COUNT) -> "WithProposa
         raise InputError(
             f"Proposals are for the task 'detection', and {dataset.spec} was read for '{dataset.task}': leave them out."
         )
-    if count < 1:
+    if count is not None and count < 1:
         raise InputError(f"The number of proposals is {count}: it must be at least 1.")
     path = place(folder, dataset.split)
     if not path.is_file():
@@ -51,7 +52,8 @@ def with_proposals(dataset: Dataset, folder, count: int = COUNT) -> "WithProposa
             f"There are no proposals {path}: make them with 'tfzoo data proposals --data {dataset.spec} --split {dataset.split} "
             f"--output {folder}'."
         )
-    return WithProposals(dataset, ProposalFile(path, count), count)
+    proposals = ProposalFile(path, count)
+    return WithProposals(dataset, proposals, count or max(proposals.most, 1))
 
 
 def check_taken(name: str, takes_proposals: bool, folder) -> None:
@@ -119,6 +121,11 @@ class ProposalFile:
                 "[n, 4], left, top, right, bottom in pixels."
             )
         return boxes
+
+    @property
+    def most(self) -> int:
+        """How many the fullest picture has."""
+        return max(map(len, self._boxes.values()), default=0)
 
     def read(self, key: str) -> np.ndarray:
         """The boxes of a picture, float32 [n, 4]; an InputError where there are none."""

@@ -17,7 +17,8 @@ class ZooModel(keras.Model):
     """Base of ``Segmenter`` and ``Detector``.
 
     ``build_graph`` makes the functional graph from pictures [B, H, W, 3], RGB, 0 to 255, to raw outputs, which become float32 under
-    any policy; ``build_deployed`` the graph that answers.
+    any policy; ``build_deployed`` the graph that answers. What takes more than pictures gives ``build_inputs``, ``pictures_of`` and
+    ``check_input``.
 
     Args:
         num_classes: see the subclass.
@@ -88,7 +89,7 @@ class ZooModel(keras.Model):
 
     @classmethod
     def build_graph(cls, images, num_classes, image_mean, image_std, **options):
-        """Returns the outputs for pictures [B, H, W, 3], 0 to 255: a Keras tensor or a dict of them."""
+        """Returns the outputs for ``build_inputs``'s pictures [B, H, W, 3], 0 to 255: a Keras tensor or a dict of them."""
         raise NotImplementedError
 
     def build_deployed(self, network, raw):
@@ -137,7 +138,8 @@ class ZooModel(keras.Model):
         """Returns the answer of the deployed graph, a dict of arrays: see the task.
 
         Args:
-            x: pictures [B, H, W, 3], uint8 or float32, 0 to 255, RGB; the rest as in ``keras.Model.predict``.
+            x: pictures [B, H, W, 3], uint8 or float32, 0 to 255, RGB, or a dict with these and what else the model takes; the rest
+                as in ``keras.Model.predict``.
         """
         if hasattr(x, "shape") or isinstance(x, dict):
             self.check_input(x)

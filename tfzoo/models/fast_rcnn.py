@@ -76,11 +76,11 @@ class FastRCNN(RegionDetector):
         check_regions(self.name, x)
 
     @classmethod
-    def build_graph(cls, images, num_classes, image_mean, image_std, min_size, max_size, **options):
-        layer, pictures = cls.input_layer(image_mean, image_std, min_size, max_size, **options), images["images"]
+    def build_graph(cls, inputs, num_classes, image_mean, image_std, min_size, max_size, **options):
+        layer, pictures = cls.input_layer(image_mean, image_std, min_size, max_size, **options), inputs["images"]
         form = {name: options[name] for name in ("backbone", "version", "width_multiplier", "norm_epsilon")}
         levels = pyramid_levels(layer(pictures), **form)
-        proposals = GivenProposals(layer.sizes, per_box, name="proposals_of_input")(pictures, images["proposals"])
+        proposals = GivenProposals(layer.sizes, per_box, name="proposals_of_input")(pictures, inputs["proposals"])
         maps = levels[: cls.pyramid(**options).maps]
         return {"proposals": proposals} | {FEATURES(index): x for index, x in enumerate(maps)}
 

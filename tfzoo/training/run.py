@@ -122,7 +122,7 @@ def train(
 
 def _open(data, split, task, proposals):
     dataset = load_dataset(data, split, task)
-    return dataset if proposals is None else with_proposals(dataset, proposals)
+    return dataset if proposals is None else with_proposals(dataset, proposals, count=None)
 
 
 def _at_several_sizes(batches, recipe, task):
