@@ -29,6 +29,7 @@ class FastRCNN(RegionDetector):
     """
 
     takes_proposals = True
+    proposals_layer = "proposals_of_input"
     left_out = ("rpn.",)  # of a checkpoint
     backbone_prefix = FasterRCNN.backbone_prefix
     class_layers = FasterRCNN.class_layers
@@ -80,7 +81,7 @@ class FastRCNN(RegionDetector):
         layer, pictures = cls.input_layer(image_mean, image_std, min_size, max_size, **options), inputs["images"]
         form = {name: options[name] for name in ("backbone", "version", "width_multiplier", "norm_epsilon")}
         levels = pyramid_levels(layer(pictures), **form)
-        proposals = GivenProposals(layer.sizes, per_box, name="proposals_of_input")(pictures, inputs["proposals"])
+        proposals = GivenProposals(layer.sizes, per_box, name=cls.proposals_layer)(pictures, inputs["proposals"])
         maps = levels[: cls.pyramid(**options).maps]
         return {"proposals": proposals} | {FEATURES(index): x for index, x in enumerate(maps)}
 

@@ -51,6 +51,7 @@ class RegionDetector(BoxDetector):
     """
 
     background_column = True  # a checkpoint's columns are its classes and, first, the background
+    proposals_layer: str  # name of the layer in the graph that gives the proposals
 
     def __init__(
         self,
@@ -115,7 +116,7 @@ class RegionDetector(BoxDetector):
         return [*super().named_layers(), *(layer for stage in self.stages for layer in stage.layers)]
 
     def integer_parts(self):
-        return [self.name, *(stage.name for stage in self.stages)], [PROPOSALS]
+        return [self.name, *(stage.name for stage in self.stages)], [self.proposals_layer]
 
     def region_heads(self):
         return [(self.box_stage, self.usual_proposals), *((head, self.box_detections_per_img) for head in self.branch_heads)]

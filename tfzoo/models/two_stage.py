@@ -27,6 +27,8 @@ class TwoStageDetector(RegionDetector):
         InputError: a threshold outside 0 to 1, or a count below 1; and what ``RegionDetector`` raises.
     """
 
+    proposals_layer = "rpn.proposals"
+
     def __init__(
         self,
         num_classes,
@@ -62,7 +64,7 @@ class TwoStageDetector(RegionDetector):
             after=(options["rpn_post_nms_top_n_train"], options["rpn_post_nms_top_n_test"]),
             nms_thresh=options["rpn_nms_thresh"],
             score_thresh=options["rpn_score_thresh"],
-            name="rpn.proposals",
+            name=cls.proposals_layer,
         )(images, objectness, deltas)
         heads = {"objectness": objectness, "pred_bbox_deltas": deltas, "proposals": proposals}
         return heads | {FEATURES(index): x for index, x in enumerate(maps)}
