@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 from fast_cases import answer_of, decide, scattered, small
-from test_exported_detectors import widest_gap
+from test_exported_detectors import result_types, widest_gap
 
 import tfzoo
 from tfzoo.data.images import resize_image
@@ -139,8 +139,10 @@ def test_raw_files_and_int8(model, tmp_path):
     report = export(model, tmp_path / "raw.onnx", image_size="any", raw=True, calibration=list(PICTURES))
     assert set(report.parity) == {"regions", "class_logits", "box_regression"}
     assert max(errors["relative_error"] for errors in report.parity.values()) < 1e-4
-    quantized = {"quantization": "int8", "image_size": SIZE, "calibration": list(PICTURES), "proposals": 10}
+    quantized = {"quantization": "int8", "image_size": SIZE, "calibration": list(PICTURES), "proposals": COUNT}
     export(model, tmp_path / "raw.tflite", raw=True, **quantized)
-    assert load(tmp_path / "raw.tflite").predict(PICTURES, PROPOSALS)["class_logits"].shape == (3, 10, 4)
-    with pytest.raises(InputError, match="export with raw"):
-        export(model, tmp_path / "model.tflite", **quantized)
+    assert load(tmp_path / "raw.tflite").predict(PICTURES, PROPOSALS)["class_logits"].shape == (3, COUNT, 4)
+    export(model, tmp_path / "model.tflite", **quantized)
+    types = result_types(tmp_path / "model.tflite")
+    assert types["FULLY_CONNECTED"] == {"INT8"} and types["EXP"] == types["SOFTMAX"] == types["BATCH_MATMUL"] == {"FLOAT32"}
+    assert load(tmp_path / "model.tflite").predict(PICTURES, PROPOSALS)["num_detections"].min() > 0
