@@ -1,4 +1,7 @@
-"""torchvision's detector of a checkpoint. Arguments as for ``tfzoo_detector.py``; setup: a module to import first, or None."""
+"""torchvision's detector of a checkpoint. Arguments as for ``tfzoo_detector.py``; setup: a module to import first, or None.
+
+frozen_norms: as where it starts from trained weights; else plain batch normalisation, which is faster and gives the same.
+"""
 
 from loop import arguments, serve
 
@@ -20,7 +23,7 @@ from torchvision.ops import FrozenBatchNorm2d  # noqa: E402
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7  # noqa: E402
 
 torch.set_num_threads(given["threads"])
-body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d)  # as where it starts from trained weights
+body = resnet50(weights=None, norm_layer=FrozenBatchNorm2d if given["frozen_norms"] else torch.nn.BatchNorm2d)
 sizes = {"min_size": given["size"], "max_size": given["size"]}
 if given["name"].startswith("retinanet"):
     backbone = _resnet_fpn_extractor(body, 5, returned_layers=[2, 3, 4], extra_blocks=LastLevelP6P7(256, 256))
@@ -29,7 +32,7 @@ else:
     build, classes = {"faster": (FasterRCNN, 91), "maskrc": (MaskRCNN, 91), "keypoi": (KeypointRCNN, 2)}[given["name"][:6]]
     model = build(_resnet_fpn_extractor(body, 5), classes, **sizes)
 overwrite_eps(model, 0.0)
-model.load_state_dict(torch.load(given["checkpoint"]))
+model.load_state_dict(torch.load(given["checkpoint"]), strict=given["frozen_norms"])  # frozen ones count no batches
 
 picture = torch.from_numpy(np.load(given["picture"])).permute(2, 0, 1).float() / 255
 boxes = torch.tensor([[40.0, 60, 220, 300], [100, 80, 380, 180], [120, 200, 360, 480]])
