@@ -54,6 +54,7 @@ def test_files_find_what_keras_finds(name, tmp_path):
         assert runner.sidecar.task == model.task and set(runner.sidecar.outputs) == set(expected)
 
 
+@pytest.mark.slow
 def test_raw_heads(tmp_path):
     model = decided("maskrcnn_mobilenetv2_fpn")
     report = export(model, tmp_path / "raw.onnx", image_size=SIZE, raw=True, calibration=PICTURES)

@@ -257,7 +257,7 @@ def check(found, pictures):
     np.testing.assert_allclose(found["scores"], expected["scores"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_tflite_of_builtin_operators(batch, tmp_path):
     check(run_tflite(Keypoints(), PICTURES[:batch], tmp_path / "saved"), PICTURES[:batch])
 

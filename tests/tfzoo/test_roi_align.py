@@ -380,7 +380,7 @@ def check(found, pictures):
     np.testing.assert_allclose(found["regions"], expected["regions"], **CLOSE)
 
 
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_tflite_of_builtin_operators(batch, pictures, tmp_path):
     check(run_tflite(Regions(), pictures[:batch], tmp_path / "saved"), pictures[:batch])
 
