@@ -8,6 +8,7 @@ import tempfile
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfzoo.data.images import parse_size
 from tfzoo.errors import InputError, OutputExistsError, nearest
@@ -49,7 +50,9 @@ def export(
         model: a model of this zoo.
         path: of the file, or the folder for a SavedModel. Beside a file comes NAME.json, with class names and sizes.
         format: "savedmodel", "tflite" or "onnx"; None takes it from the path: .tflite, .onnx, else SavedModel.
-        quantization: TFLite only: None (float32), "float16", "dynamic" or "int8".
+        quantization: TFLite only: None (float32), "float16", "dynamic" (int8 weights), "int8" (the network in integers; what is
+            before and after it in float, as it needs more bits) or "full_int8" (integers alone, as microcontrollers and TPU
+            compilers want them: pictures uint8, raw outputs int8; needs ``raw``).
         calibration: pictures for int8 ranges and for the comparison: a data set spec (its train split), a ``Dataset``, or
             pictures. None: drawn shapes, which is noted in the report for int8.
         image_size: N or (height, width) of the pictures that the file takes, or "any" (SavedModel and ONNX). None: the size
@@ -71,7 +74,7 @@ def export(
     check_exportable(model)
     format = _choose_format(path, format)
     _check_place(path, format)
-    _check_quantization(format, quantization)
+    _check_quantization(model, format, quantization, raw)
     size, proposals = _choose_size(model, format, image_size), _choose_proposals(model, format, proposals)
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1.")
@@ -86,10 +89,13 @@ def export(
             operators = _write(deployed, draft, format, quantization, size, batch, real, proposals)
         checked = _as_inputs((real * CHECKED_PICTURES)[: max(CHECKED_PICTURES, batch_size)], proposals)
         reference = deployed.predict(checked if proposals else checked["images"], verbose=0)
-        sidecars.write(_sidecar(model, reference, size, batch, raw, quantization, proposals), draft)
+        sidecar = _sidecar(model, reference, size, batch, raw, quantization, proposals)
+        sidecars.write(sidecar, draft)
         runner = load(draft)
         parity = verify.compare(verify.run_in_batches(runner, **checked), reference)
         verify.check(parity, quantization, model.remembers_maxima)
+        sidecar.parity, sidecar.integers, sidecar.digest = parity, runner.integers, sidecars.digest(draft)
+        sidecars.write(sidecar, draft)
         report = ExportReport(
             path=str(path),
             format=format,
@@ -102,7 +108,7 @@ def export(
             checked_pictures=len(checked["images"]),
             latency_ms=verify.latency(runner, {name: values[: batch or 1] for name, values in checked.items()}),
             compared_on=source["source"],
-            calibration=source if quantization == "int8" else None,
+            calibration=source if quantization in tflite.CALIBRATED else None,
             notes=_notes(quantization, calibration, parity),
         )
         del runner
@@ -146,7 +152,7 @@ def _choose_format(path, format):
     return format
 
 
-def _check_quantization(format, quantization):
+def _check_quantization(model, format, quantization, raw):
     if quantization not in tflite.QUANTIZATIONS:
         known = [q for q in tflite.QUANTIZATIONS if q]
         raise InputError(
@@ -154,6 +160,10 @@ def _check_quantization(format, quantization):
         )
     if quantization and format != "tflite":
         raise InputError(f"Quantization '{quantization}' is for TFLite files, not for {format}: give a path that ends in .tflite.")
+    if quantization == "full_int8" and not raw:
+        raise InputError("full_int8 files answer integers, which only raw outputs can be: export with raw (--raw), or take int8.")
+    if quantization == "full_int8" and not model.raw_in_integers:
+        raise InputError(f"Model '{model.name}' chooses regions, which 8 bits are too few for: take int8 in place of full_int8.")
 
 
 def _choose_size(model, format, image_size):
@@ -190,16 +200,25 @@ def _as_inputs(images, proposals) -> dict:
     return inputs | {"proposals": scattered_boxes(len(images), count, images[0].shape[:2])}
 
 
+def _of_full_range(pictures):
+    """The pictures, float32, with a black and a white pixel in a corner: so the file's integers are the pixel values themselves."""
+    changed = [picture.astype(np.float32) for picture in pictures]
+    for picture in changed:
+        picture[0, 0], picture[0, 1] = 0, 255
+    return changed
+
+
 def _write(deployed, draft, format, quantization, size, batch, real, proposals) -> dict[str, int]:
     if format == "savedmodel":
         savedmodel.write(deployed, draft, size, batch, proposals)
         return savedmodel.operators(draft)
     with tempfile.TemporaryDirectory() as intermediate:
-        savedmodel.write(deployed, intermediate, size, batch, proposals)
+        savedmodel.write(deployed, intermediate, size, batch, proposals, tf.float32 if quantization == "full_int8" else tf.uint8)
         if format == "onnx":
             data, count = onnx.convert(intermediate), onnx.operators
         else:
-            batches = (_as_inputs((real * batch)[start : start + batch], proposals) for start in range(len(real)))
+            inputs = _of_full_range(real) if quantization == "full_int8" else real
+            batches = (_as_inputs((inputs * batch)[start : start + batch], proposals) for start in range(len(inputs)))
             parts = deployed.network.integer_parts()
             data, count = tflite.convert(intermediate, quantization, batches, parts and tflite.within(*parts)), tflite.operators
     operators = count(data)
@@ -224,7 +243,7 @@ def _sidecar(model, answer, size, batch, raw, quantization, proposals):
 
 def _notes(quantization, calibration, parity):
     notes = []
-    if quantization == "int8" and calibration is None:
+    if quantization in tflite.CALIBRATED and calibration is None:
         notes.append("int8 ranges were set on drawn shapes: give calibration= (--calibration) pictures of your own kind.")
     if parity.get("detections", {}).get("count") == 0:
         notes.append("the model found nothing in the pictures that it was compared on: give pictures of its kind (--calibration).")

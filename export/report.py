@@ -12,7 +12,7 @@ class ExportReport:
     Attributes:
         path: the file or folder.
         format: "savedmodel", "tflite" or "onnx".
-        quantization: None, "float16", "dynamic" or "int8".
+        quantization: None, "float16", "dynamic", "int8" or "full_int8".
         bytes: size on disk.
         image_size: (height, width) that it takes, or None for any.
         batch_size: pictures that it takes at once, or None for any.

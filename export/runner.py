@@ -104,6 +104,11 @@ class Runner(abc.ABC):
     def takes_any_size(self) -> bool:
         return self.sidecar.image_size is None
 
+    @property
+    def integers(self) -> dict[str, list[float]]:
+        """Output -> [scale, zero point] of the integers that it is given as; ``run`` and ``predict`` give what they stand for."""
+        return {}
+
     @abc.abstractmethod
     def run(self, images: np.ndarray, **proposals) -> dict[str, np.ndarray]:
         """Runs the artifact on uint8 [B, H, W, 3], of a batch and size that it takes, and ``proposals`` float32 [B, P, 4] if it
@@ -289,8 +294,18 @@ class TFLiteRunner(Runner):
         self._interpreter.allocate_tensors()
         self._signature = self._interpreter.get_signature_runner()
 
+    @property
+    def integers(self):
+        details = self._signature.get_output_details()
+        return {name: list(detail["quantization"]) for name, detail in details.items() if detail["dtype"] == np.int8}
+
     def run(self, images, **proposals):
-        return self._signature(images=images, **proposals)
+        answer = self._signature(images=images, **proposals)
+        return answer | {name: _as_real(answer[name], *numbers) for name, numbers in self.integers.items()}
+
+
+def _as_real(value, scale, zero_point):
+    return (value.astype(np.float32) - zero_point) * np.float32(scale)
 
 
 class OnnxRunner(Runner):

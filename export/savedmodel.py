@@ -9,21 +9,22 @@ SIGNATURE = "serving_default"
 ANY = "any"
 
 
-def image_signature(image_size, batch_size):
-    """The input: uint8 [batch, height, width, 3], None where anything goes."""
-    return tf.TensorSpec((batch_size, *(image_size or (None, None)), 3), tf.uint8, name="images")
+def image_signature(image_size, batch_size, dtype=tf.uint8):
+    """The input: [batch, height, width, 3], None where anything goes."""
+    return tf.TensorSpec((batch_size, *(image_size or (None, None)), 3), dtype, name="images")
 
 
-def write(deployed: keras.Model, path, image_size=None, batch_size=None, proposals=None) -> None:
+def write(deployed: keras.Model, path, image_size=None, batch_size=None, proposals=None, dtype=tf.uint8) -> None:
     """Writes a deployed graph as a SavedModel with one signature: ``images`` in, its dict of outputs by name out.
 
     Args:
         proposals: of a graph that takes them beside the pictures, float32 [batch, proposals, 4]: how many, or "any". None: it does
             not.
+        dtype: of the pictures.
     """
     archive = keras.export.ExportArchive()
     archive.track(deployed)
-    signature = [image_signature(image_size, batch_size)]
+    signature = [image_signature(image_size, batch_size, dtype)]
     if proposals is None:
         archive.add_endpoint(SIGNATURE, lambda images: deployed(images), input_signature=signature)
     else:

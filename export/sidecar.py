@@ -1,6 +1,7 @@
 """The small JSON beside every exported file: what one must know to feed it and to read its answer."""
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import json
 import pathlib
@@ -32,6 +33,7 @@ PROPOSALS = {
     "dtype": "float32",
     "meaning": "[batch, places, 4]: left, top, right, bottom in pixels of the picture; 0 in free places",
 }
+RESIZE = "bilinear, antialiased where it shrinks; both sides on their own, without keeping their ratio"
 RAW_HEAD = "float32 [batch, anchors, numbers]: what the network's head gives"
 
 
@@ -49,9 +51,13 @@ class Sidecar:
         raw: whether it answers logits.
         quantization: as in ``ExportReport``.
         outputs: name -> meaning.
+        integers: of a full_int8 file, output -> [scale, zero point]: its integers stand for (integer - zero point) * scale.
         proposals: of a file that takes them: how many of a picture, or "any"; None: it takes none.
         input: name, dtype and meaning of the input; a list of them where there are several.
+        resize: how pictures of another size are to be brought to the file's.
         versions: what it was made with.
+        parity: as in ``ExportReport``; None: it was not compared.
+        digest: of the artifact, see ``digest``; None: it is not checked.
     """
 
     model: str
@@ -62,16 +68,31 @@ class Sidecar:
     raw: bool = False
     quantization: str | None = None
     outputs: dict[str, str] = dataclasses.field(default_factory=dict)
+    integers: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     proposals: int | str | None = None
     input: dict[str, str] | list[dict[str, str]] = dataclasses.field(default_factory=lambda: dict(PICTURES))
+    resize: str = RESIZE
     versions: dict[str, str] = dataclasses.field(
         default_factory=lambda: {name: importlib.metadata.version(name) for name in PACKAGES}
     )
+    parity: dict | None = None
+    digest: str | None = None
 
 
 def meanings(task, outputs) -> dict[str, str]:
     """Returns output -> what it means, for the outputs of a file."""
     return {name: MEANINGS[task].get(name, RAW_HEAD) for name in sorted(outputs)}
+
+
+def digest(artifact) -> str:
+    """SHA-256 of a file, or of all files of a SavedModel in the order of their names, but for the sidecar."""
+    artifact, own = pathlib.Path(artifact), place(artifact)
+    files = sorted(path for path in artifact.rglob("*") if path.is_file() and path != own) if artifact.is_dir() else [artifact]
+    found = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()
 
 
 def place(path) -> pathlib.Path:
@@ -93,7 +114,7 @@ def read(artifact) -> Sidecar:
 
     Raises:
         MissingInputError: it is not there.
-        InputError: it is damaged.
+        InputError: it is damaged, or belongs to another artifact.
     """
     path = place(artifact)
     if not path.is_file():
@@ -105,5 +126,7 @@ def read(artifact) -> Sidecar:
         sidecar = Sidecar(**json.loads(path.read_text()))
     except (TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}): export again.") from None
+    if sidecar.digest not in (None, digest(artifact)):
+        raise InputError(f"{artifact} is damaged or not the one that {path} was written for: copy both again, or export again.")
     sidecar.image_size = sidecar.image_size and tuple(sidecar.image_size)
     return sidecar

@@ -14,7 +14,8 @@ from tfzoo.errors import ExportError
 from tfzoo.export.savedmodel import SIGNATURE
 
 OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-QUANTIZATIONS = (None, "float16", "dynamic", "int8")
+QUANTIZATIONS = (None, "float16", "dynamic", "int8", "full_int8")
+CALIBRATED = ("int8", "full_int8")
 
 
 def convert(saved_model, quantization=None, batches=(), integers=None) -> bytes:
@@ -22,9 +23,10 @@ def convert(saved_model, quantization=None, batches=(), integers=None) -> bytes:
 
     Args:
         saved_model: its folder.
-        quantization: None, "float16" (weights), "dynamic" (int8 weights, float activations) or "int8" (weights and activations;
-            pictures stay uint8, and what no integer kernel takes stays float).
-        batches: for int8, dicts of what the model takes, by name: "images" uint8 [B, H, W, 3], ...
+        quantization: None, "float16" (weights), "dynamic" (int8 weights, float activations), "int8" (weights and activations;
+            pictures stay uint8, and what no integer kernel takes stays float) or "full_int8" (everything: pictures, which the
+            SavedModel takes as float32, become uint8, and all outputs int8).
+        batches: for the last two, dicts of what the model takes, by name: "images" uint8 [B, H, W, 3], ...
         integers: for int8, tells of an operator's name whether integers may compute it; None: all.
 
     Raises:
@@ -36,10 +38,14 @@ def convert(saved_model, quantization=None, batches=(), integers=None) -> bytes:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantization == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if quantization == "int8":
+    if quantization in CALIBRATED:
         converter.representative_dataset = lambda: iter(batches)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    if quantization == "int8":
+        converter.target_spec.supported_ops.append(tf.lite.OpsSet.TFLITE_BUILTINS)
         converter._experimental_calibrate_only = True
+    if quantization == "full_int8":
+        converter.inference_input_type, converter.inference_output_type = tf.uint8, tf.int8
     try:
         with _quiet():
             converted = converter.convert()

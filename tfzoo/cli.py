@@ -467,7 +467,7 @@ def _add_export(commands):
     parser.add_argument("artifact", metavar="ARTIFACT", help=".keras file, or a model name with --weights")
     parser.add_argument("--output", required=True, metavar="FILE-OR-DIR", help="x.tflite, x.onnx, or a folder for a SavedModel")
     parser.add_argument("--format", choices=("savedmodel", "tflite", "onnx"), help="if the name of the output does not tell")
-    parser.add_argument("--quantize", metavar="HOW", help="int8, float16 or dynamic (TFLite)")
+    parser.add_argument("--quantize", metavar="HOW", help="int8, float16, dynamic or full_int8 (TFLite)")
     parser.add_argument("--calibration", metavar="SPEC", help="data set whose pictures set int8 ranges")
     _add_image_size(parser, "; 'any' for SavedModel and ONNX files of any size")
     parser.add_argument("--batch-size", type=_count, default=1, help="of a TFLite file; the others take any")

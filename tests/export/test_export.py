@@ -6,10 +6,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tflite_types import result_types
 
 import tfzoo
 from tfzoo.errors import ExportError, InputError
-from tfzoo.export import export, load, onnx, tflite, verify
+from tfzoo.export import export, load, onnx, sidecar, tflite, verify
 
 FLOAT32 = ["savedmodel", "onnx", "float32"]
 
@@ -150,6 +151,31 @@ def test_report_can_be_kept(exported, tmp_path):
     assert "tflite int8" in str(report)
 
 
+def test_full_int8_is_integers_alone(small_unet, tmp_path):
+    path = tmp_path / "m.tflite"
+    report = export(small_unet[0], path, quantization="full_int8", raw=True, image_size=(64, 96), calibration="shapes:64x96")
+    assert all(types <= {"INT8", "UINT8", "INT32"} for types in result_types(path).values())
+    assert report.parity["logits"]["relative_error"] < 0.1
+    runner = load(path)
+    given = runner._signature.get_input_details()["images"]
+    assert given["dtype"] == np.uint8 and given["quantization"] == (1.0, 0)  # pixel values as they are
+    pictures = np.stack([tfzoo.load_dataset("shapes:64x96", "test").read(i)["images"] for i in range(2)])
+    answer, (scale, zero_point) = runner.predict(pictures)["logits"], runner.sidecar.integers["logits"]
+    integers = answer / scale + zero_point
+    np.testing.assert_allclose(integers, np.rint(integers), atol=1e-3)
+    assert integers.min() >= -128 and integers.max() <= 127
+    labels = small_unet[0].predict(pictures, verbose=0)["labels"]
+    assert (answer.argmax(axis=-1) == labels).mean() > 0.9
+
+
+def test_the_sidecar_tells_how_far_the_file_agrees_and_knows_it(exported):
+    for form in FLOAT32:
+        path, report = exported[form]
+        facts = sidecar.read(path)
+        assert facts.parity == report.parity and facts.digest == sidecar.digest(path)
+        assert facts.resize.startswith("bilinear") and facts.versions["tfzoo"] == tfzoo.__version__
+
+
 def test_int8_without_calibration_is_noted(small_unet, tmp_path):
     assert "drawn shapes" in export(small_unet[0], tmp_path / "m.tflite", quantization="int8", image_size=(64, 96)).notes[0]
 
@@ -166,6 +192,7 @@ def test_int8_without_calibration_is_noted(small_unet, tmp_path):
         ({"format": "savedmodel"}, "neither .tflite nor .onnx"),
         ({"quantization": "int4", "path": "model.tflite"}, "Quantization 'int4' is not known"),
         ({"quantization": "int8"}, "is for TFLite files"),
+        ({"quantization": "full_int8", "path": "model.tflite"}, "only raw outputs can be"),
         ({"batch_size": 0, "path": "model.tflite"}, "batch_size is 0"),
         ({"calibration": "masks:nowhere"}, "There is no folder"),
         ({"calibration": []}, "no pictures to calibrate"),

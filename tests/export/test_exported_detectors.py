@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from detector_cases import detectors, small
+from tflite_types import result_types
 
 import tfzoo
 from tfzoo.data.boxes import box_ious
@@ -123,23 +124,6 @@ def test_raw_heads(tmp_path):
     report = export(model, tmp_path / "raw.onnx", image_size=SIZE, raw=True, calibration=PICTURES)
     assert set(report.parity) == {"cls_logits", "bbox_regression"}
     assert max(errors["relative_error"] for errors in report.parity.values()) < 1e-4
-
-
-def result_types(path):
-    """The operators of a TFLite file: name -> the set of the types of their first results."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.Model.GetRootAs(path.read_bytes(), 0)
-    operators, types = (
-        {value: name for name, value in vars(kind).items() if isinstance(value, int)}
-        for kind in (schema.BuiltinOperator, schema.TensorType)
-    )
-    graph, found = model.Subgraphs(0), {}
-    for index in range(graph.OperatorsLength()):
-        code = model.OperatorCodes(graph.Operators(index).OpcodeIndex())
-        name = operators[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-        found.setdefault(name, set()).add(types[graph.Tensors(graph.Operators(index).Outputs(0)).Type()])
-    return found
 
 
 def share_found_again(answer, expected, iou=0.8):

@@ -5,7 +5,8 @@ import pathlib
 import numpy as np
 import pytest
 from fast_cases import answer_of, decide, scattered, small
-from test_exported_detectors import result_types, widest_gap
+from test_exported_detectors import widest_gap
+from tflite_types import result_types
 
 import tfzoo
 from tfzoo.data.images import resize_image

@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from test_exported_detectors import PICTURES, SIZE, result_types, widest_gap
+from test_exported_detectors import PICTURES, SIZE, widest_gap
+from tflite_types import result_types
 from two_stage_cases import small, two_stage
 
-from tfzoo.errors import ExportError
+from tfzoo.errors import ExportError, InputError
 from tfzoo.export import export, load, verify
 
 SPREADS = {"cls_logits": 1.5, "bbox_pred": 0.3, "cls_score": 2.0}  # of the numbers that the heads' last layers give
@@ -93,3 +94,8 @@ def test_int8_is_for_the_networks_and_float_for_the_boxes(tmp_path):
     assert types["FULLY_CONNECTED"] == types["TRANSPOSE_CONV"] == types["DEPTHWISE_CONV_2D"] == {"INT8"}
     assert types["EXP"] == types["SOFTMAX"] == types["TOPK_V2"] == types["BATCH_MATMUL"] == {"FLOAT32"}
     assert load(tmp_path / "model.tflite").predict(PICTURES)["num_detections"].min() > 0
+
+
+def test_regions_are_not_chosen_in_integers(tmp_path):
+    with pytest.raises(InputError, match="take int8 in place of full_int8"):
+        export(small("maskrcnn_mobilenetv2_fpn"), tmp_path / "model.tflite", quantization="full_int8", raw=True)

@@ -37,6 +37,7 @@ class ZooModel(keras.Model):
     fixed_size = None  # (height, width), of a network that stretches every picture to it
     takes_proposals = False  # beside the pictures: then the input is a dict of both
     remembers_maxima = False  # whether a near-tie between two pixels, decided otherwise by another runtime, moves its answer
+    raw_in_integers = True  # whether 8 bits could hold all that a raw file answers
 
     def __init__(
         self,

@@ -51,6 +51,7 @@ class RegionDetector(BoxDetector):
     """
 
     background_column = True  # a checkpoint's columns are its classes and, first, the background
+    raw_in_integers = False  # proposals
     proposals_layer: str  # name of the layer in the graph that gives the proposals
 
     def __init__(
