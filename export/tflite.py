@@ -82,7 +82,7 @@ def within(parts, but=()):
     """Returns a function that tells of an operator's name whether it lies within a named part of the graph, but for some layers."""
 
     def pattern(names):
-        return re.compile(rf"(^|[/;])({'|'.join(map(re.escape, names))})(_\d+)?/") if names else re.compile(r"(?!)")
+        return re.compile(rf"(^|[/;])({'|'.join(map(re.escape, names))})(_\d+)?(/|;|$)") if names else re.compile(r"(?!)")
 
     inside, outside = pattern(parts), pattern(but)
     return lambda name: bool(inside.search(name)) and not outside.search(name)

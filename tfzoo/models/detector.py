@@ -37,6 +37,7 @@ class BoxDetector(ZooModel):
     divisor = 32  # the network's input is padded to multiples of it
     loss_names = ("classification", "box")  # what ``losses_of`` returns, beside "foreground"
     setting_names = ()
+    float_layers = ()  # names of layers of the network that stay float in int8 files
 
     def __init__(
         self,
@@ -126,7 +127,7 @@ class BoxDetector(ZooModel):
 
     def integer_parts(self):
         """The network; where a box is, and which of two is the better one, needs more than 8 bits."""
-        return [self.name], []
+        return [self.name], [*self.float_layers]
 
     def answer_settings(self):
         return tuple(getattr(self, name) for name in self.setting_names)

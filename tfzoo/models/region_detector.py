@@ -117,7 +117,7 @@ class RegionDetector(BoxDetector):
         return [*super().named_layers(), *(layer for stage in self.stages for layer in stage.layers)]
 
     def integer_parts(self):
-        return [self.name, *(stage.name for stage in self.stages)], [self.proposals_layer]
+        return [self.name, *(stage.name for stage in self.stages)], [self.proposals_layer, *self.float_layers]
 
     def region_heads(self):
         return [(self.box_stage, self.usual_proposals), *((head, self.box_detections_per_img) for head in self.branch_heads)]

@@ -75,6 +75,9 @@ class YOLOv2(Detector):
             **kwargs,
         )
 
+    # The numbers are of several kinds, and 8 bits for all of them too few for the boxes.
+    float_layers = ("conv22", "boxes", "strided_slice")
+
     @staticmethod
     def build_network(pixels, num_classes, anchor_sizes, width_multiplier):
         # === Backbone ===
