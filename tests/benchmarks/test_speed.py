@@ -50,13 +50,8 @@ def test_demo_of_detection_leaves_a_report(tmp_path, monkeypatch):
     monkeypatch.setitem(demo.PLANS["detection"].options, "width_multiplier", 0.0625)
     results = demo.demo(tmp_path, task="detection", epochs=1)
     assert [row["format"] for row in results["rows"]] == [
-        "keras",
-        "savedmodel",
-        "onnx",
-        "tflite float16",
-        "tflite dynamic",
-        "tflite",
-    ]
+        "keras", "savedmodel", "onnx", "tflite", "tflite float16", "tflite dynamic", "tflite int8",
+    ]  # fmt: skip
     exact = [row["AP50"] for row in results["rows"] if row["format"] in ("keras", "savedmodel", "onnx", "tflite")]
     assert exact == pytest.approx(4 * [exact[0]], abs=1e-3)  # scores that differ in the last place may change places
     assert "data:image/png;base64" in (tmp_path / "report.html").read_text()
