@@ -31,6 +31,7 @@ def main(arguments=None) -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=2, help="of a training step (default: 2)")
     parser.add_argument("--precision", default="float32", help="of a training step, such as mixed_bfloat16")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="of torchvision; ours is Keras's")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
@@ -74,6 +75,7 @@ def start(args, picture) -> list[Contestant]:
         "size": args.size,
         "batch_size": args.batch_size,
         "precision": args.precision,
+        "device": args.device,
         "threads": args.threads,
         "setup": setup and setup.stem,
     }

@@ -3,8 +3,15 @@
 ``export(model, path)`` writes SavedModel, TFLite or ONNX; ``load(path)`` runs any artifact.
 """
 
-from tfzoo.export.exporter import export
 from tfzoo.export.report import ExportReport
 from tfzoo.export.runner import Runner, load
 
 __all__ = ["ExportReport", "Runner", "export", "load"]
+
+
+def __getattr__(name):
+    if name != "export":
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from tfzoo.export.exporter import export  # only writing needs TensorFlow: Keras files are run without it
+
+    return export

@@ -1,5 +1,6 @@
 """The small JSON beside every exported file: what one must know to feed it and to read its answer."""
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -37,6 +38,14 @@ RESIZE = "bilinear, antialiased where it shrinks; both sides on their own, witho
 RAW_HEAD = "float32 [batch, anchors, numbers]: what the network's head gives"
 
 
+def _versions():
+    installed = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed[name] = importlib.metadata.version(name)
+    return installed
+
+
 @dataclasses.dataclass
 class Sidecar:
     """What ``tfzoo.export.load`` reads.
@@ -72,9 +81,7 @@ class Sidecar:
     proposals: int | str | None = None
     input: dict[str, str] | list[dict[str, str]] = dataclasses.field(default_factory=lambda: dict(PICTURES))
     resize: str = RESIZE
-    versions: dict[str, str] = dataclasses.field(
-        default_factory=lambda: {name: importlib.metadata.version(name) for name in PACKAGES}
-    )
+    versions: dict[str, str] = dataclasses.field(default_factory=_versions)
     parity: dict | None = None
     digest: str | None = None
 

@@ -153,6 +153,7 @@ sys.meta_path.insert(0, Missing())
 
 import keras
 import tfzoo
+import tfzoo.benchmarks.accuracy
 from tfzoo.data.augmentation import Augmentation
 from tfzoo.errors import InputError
 
@@ -175,14 +176,17 @@ for call in (train.batches, train.samples):
         assert "loader()" in str(error)
     else:
         raise AssertionError("a tf.data pipeline without TensorFlow")
+model.save(sys.argv[1])
+assert 0 < tfzoo.benchmarks.accuracy.evaluate(sys.argv[1], "shapes:32x48", "test", (32, 48))["pixel_accuracy"] <= 1
 assert "tensorflow" not in sys.modules
 print("trained without TensorFlow")
 """
 
 
-def test_trains_where_tensorflow_is_not_installed():
+def test_trains_and_evaluates_where_tensorflow_is_not_installed(tmp_path):
     hurry = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # what is compiled runs only once
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": hurry}
-    done = subprocess.run([sys.executable, "-c", WITHOUT_TENSORFLOW], env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", WITHOUT_TENSORFLOW, tmp_path / "model.keras"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.endswith("trained without TensorFlow\n")
