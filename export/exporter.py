@@ -247,9 +247,10 @@ def _notes(quantization, calibration, parity):
         notes.append("int8 ranges were set on drawn shapes: give calibration= (--calibration) pictures of your own kind.")
     if parity.get("detections", {}).get("count") == 0:
         notes.append("the model found nothing in the pictures that it was compared on: give pictures of its kind (--calibration).")
-    agreement = parity.get("labels", {}).get("agreement", 1.0)
-    if quantization and agreement < LOW_AGREEMENT:
-        notes.append(f"only {agreement:.1%} of the labels equal Keras's: measure the file with 'tfzoo evaluate' before you use it.")
+    labels, objects = parity.get("labels", {}).get("agreement", 1.0), parity.get("detections", {}).get("found_again", 1.0)
+    for share, said in ((labels, "labels equal Keras's"), (objects, "detections of Keras are found again")):
+        if quantization and share < LOW_AGREEMENT:
+            notes.append(f"only {share:.1%} of the {said}: measure the file with 'tfzoo evaluate' before you use it.")
     return notes
 
 

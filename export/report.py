@@ -43,8 +43,13 @@ class ExportReport:
 
     @property
     def label_agreement(self) -> float | None:
-        """Share of labels, or of detections, equal to Keras's; None where the file answers neither."""
-        return self.parity.get("labels", self.parity.get("detections", {})).get("agreement")
+        """Share of labels, or of detections, equal to Keras's; None where the file answers neither.
+
+        Of a quantized file's detections: the share of Keras's that it finds again, if elsewhere by a little.
+        """
+        if "detections" in self.parity:
+            return self.parity["detections"]["found_again" if self.quantization else "agreement"]
+        return self.parity.get("labels", {}).get("agreement")
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self) | {"label_agreement": self.label_agreement}

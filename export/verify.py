@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 
+from tfzoo.data.boxes import box_ious
 from tfzoo.errors import ExportError
 
 # Float32 files compute what Keras computes, in another order: errors of some 1e-6 relative; labels differ at near-ties alone.
@@ -26,6 +27,7 @@ HEADS = (  # of detectors, in raw files: limited as logits are
 )  # fmt: skip
 OF_PROPOSALS = ("class_logits", "box_regression")
 SAME_BOX, SAME_SCORE = 0.1, 1e-3  # pixels; detections no further apart than these are the same one
+SAME_OBJECT = 0.5  # IoU
 SAME_MASK, SAME_POINT = 1e-2, 0.5  # probability; pixels
 # Unpooling by remembered places jumps: where two pixels of a cell are equal but for rounding, another order of summing puts a value
 # beside its place, and a patch of the answer changes. Such jumps are few, so the norms and the labels as a whole stay close.
@@ -73,8 +75,9 @@ def compare_detections(answer: dict, reference: dict) -> dict[str, dict[str, flo
     the share of all detections, of both sides, that agree; 1 where neither side has any.
 
     Returns:
-        {"detections": {"agreement", "max_box_error" in pixels, "max_score_error", both over those that agree, "count"}}, the count
-        being the reference's. With masks, "masks": {"agreement", the share of those that agree whose masks differ by at
+        {"detections": {"agreement", "max_box_error" in pixels, "max_score_error", both over those that agree, "found_again", the
+        share of the reference's that one of the same label overlaps by an IoU of ``SAME_OBJECT``, "count"}}, the count being the
+        reference's. With masks, "masks": {"agreement", the share of those that agree whose masks differ by at
         most ``SAME_MASK`` everywhere, "max_abs_error"}; with keypoints, "keypoints": {"agreement", the share of their points that
         are at most ``SAME_POINT`` pixels apart}.
 
@@ -83,7 +86,7 @@ def compare_detections(answer: dict, reference: dict) -> dict[str, dict[str, flo
     """
     for name, want in reference.items():
         _require_alike(name, answer.get(name), want)
-    agreeing, box_errors, score_errors, mask_errors, point_errors = 0, [0.0], [0.0], [], []
+    agreeing, again, box_errors, score_errors, mask_errors, point_errors = 0, 0, [0.0], [0.0], [], []
     for index, count in enumerate(reference["num_detections"]):
         want = {name: reference[name][index][:count] for name in ("boxes", "scores", "labels")}
         got = {name: answer[name][index][: answer["num_detections"][index]] for name in ("boxes", "scores", "labels")}
@@ -91,6 +94,7 @@ def compare_detections(answer: dict, reference: dict) -> dict[str, dict[str, flo
         for place, (box, score, label) in enumerate(zip(want["boxes"], want["scores"], want["labels"], strict=True)):
             box_error = np.abs(got["boxes"] - box).max(axis=1, initial=0)
             score_error = np.abs(got["scores"] - score)
+            again += bool(((got["labels"] == label) & (box_ious(got["boxes"], box[None])[:, 0] >= SAME_OBJECT)).any())
             same = free & (got["labels"] == label) & (box_error <= SAME_BOX) & (score_error <= SAME_SCORE)
             if same.any():
                 taken = int(np.flatnonzero(same)[np.argmin(box_error[same])])
@@ -102,7 +106,8 @@ def compare_detections(answer: dict, reference: dict) -> dict[str, dict[str, flo
                 point_errors += _differences("keypoints", answer, reference, index, taken, place)
     count, found = int(reference["num_detections"].sum()), int(answer["num_detections"].sum())
     agreement = 2 * agreeing / (count + found) if count + found else 1.0
-    errors = {"agreement": agreement, "max_box_error": max(box_errors), "max_score_error": max(score_errors), "count": count}
+    errors = {"agreement": agreement, "max_box_error": max(box_errors), "max_score_error": max(score_errors)}
+    errors |= {"found_again": again / count if count else 1.0, "count": count}
     parity = {"detections": errors}
     if mask_errors:
         masks = np.array([difference.max() for difference in mask_errors])
