@@ -82,7 +82,7 @@ def evaluate(
     runner = with_tiles(runner, tile, overlap)
     runner.require_answer()
     dataset = load_dataset(data, split, runner.task)
-    check_taken(str(runner.path), getattr(runner, "takes_proposals", False), proposals)
+    check_taken(str(runner.path), runner.takes_proposals, proposals)
     if proposals is not None:
         dataset = with_proposals(dataset, proposals, count=None)
     measure = _measure(runner, dataset, parse_size(image_size), worst, segments, max_detections)

@@ -24,7 +24,7 @@ import numpy as np
 
 from tfzoo.data import load_dataset
 from tfzoo.facts import FORMATS, PROOFS_FILE, default_options, describe
-from tfzoo.files import claim_file
+from tfzoo.files import claim_file, replacing
 from tfzoo.zoo import find_entry, list_models
 
 IMAGE_SIZE = (96, 128)
@@ -175,10 +175,8 @@ def _shortcoming(form, result, logits_limit) -> dict:
 
 
 def _write(proofs, output):
-    """In one step, so that an interrupted run leaves a whole file."""
-    draft = output.with_name(f".{output.name}")
-    draft.write_text(json.dumps({name: proofs[name] for name in sorted(proofs)}, indent=1) + "\n")
-    os.replace(draft, output)
+    with replacing(output) as draft:
+        draft.write_text(json.dumps({name: proofs[name] for name in sorted(proofs)}, indent=1) + "\n")
 
 
 def _in_words(result):

@@ -89,11 +89,12 @@ def export(
             operators = _write(deployed, draft, format, quantization, size, batch, real, proposals)
         checked = _as_inputs((real * CHECKED_PICTURES)[: max(CHECKED_PICTURES, batch_size)], proposals)
         reference = deployed.predict(checked if proposals else checked["images"], verbose=0)
-        sidecar = _sidecar(model, reference, size, batch, raw, quantization, proposals)
+        sidecar = _sidecar(model, size, batch, raw, quantization, proposals)
         sidecars.write(sidecar, draft)
         runner = load(draft)
         parity = verify.compare(verify.run_in_batches(runner, **checked), reference)
         verify.check(parity, quantization, model.remembers_maxima)
+        sidecar.outputs = sidecars.meanings(model.task, reference, runner.integers)
         sidecar.parity, sidecar.integers, sidecar.digest = parity, runner.integers, sidecars.digest(draft)
         sidecars.write(sidecar, draft)
         report = ExportReport(
@@ -226,7 +227,7 @@ def _write(deployed, draft, format, quantization, size, batch, real, proposals) 
     return operators
 
 
-def _sidecar(model, answer, size, batch, raw, quantization, proposals):
+def _sidecar(model, size, batch, raw, quantization, proposals):
     both = {} if proposals is None else {"proposals": proposals, "input": [sidecars.PICTURES, sidecars.PROPOSALS]}
     return sidecars.Sidecar(
         model=model.name,
@@ -236,7 +237,6 @@ def _sidecar(model, answer, size, batch, raw, quantization, proposals):
         batch_size=batch,
         raw=raw,
         quantization=quantization,
-        outputs=sidecars.meanings(model.task, answer),
         **both,
     )
 

@@ -36,6 +36,7 @@ PROPOSALS = {
 }
 RESIZE = "bilinear, antialiased where it shrinks; both sides on their own, without keeping their ratio"
 RAW_HEAD = "float32 [batch, anchors, numbers]: what the network's head gives"
+INTEGERS = "int8, whose integers stand for (integer - zero point) * scale, see integers: "
 
 
 def _versions():
@@ -86,9 +87,10 @@ class Sidecar:
     digest: str | None = None
 
 
-def meanings(task, outputs) -> dict[str, str]:
-    """Returns output -> what it means, for the outputs of a file."""
-    return {name: MEANINGS[task].get(name, RAW_HEAD) for name in sorted(outputs)}
+def meanings(task, outputs, integers=()) -> dict[str, str]:
+    """Returns output -> what it means, for the outputs of a file; ``integers`` are those that it gives as such."""
+    found = {name: MEANINGS[task].get(name, RAW_HEAD) for name in sorted(outputs)}
+    return {name: INTEGERS + meaning.removeprefix("float32 ") if name in integers else meaning for name, meaning in found.items()}
 
 
 def digest(artifact) -> str:

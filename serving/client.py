@@ -24,7 +24,7 @@ class Client:
         address: HOST:PORT of the server: usually port 8500 for gRPC and 8501 for REST.
         model: the name under which it is served.
         version: a number; None: the newest that is served.
-        protocol: "grpc" (fast; needs the extra ``tfzoo[serving]``) or "rest" (needs nothing else).
+        protocol: "grpc" (fast; needs the package's extra ``serving``) or "rest" (needs nothing else).
         timeout: seconds to wait for an answer.
 
     Raises:
@@ -125,7 +125,9 @@ def _grpc(client):
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
     except ImportError:
-        raise InputError("gRPC needs packages that are not here: pip install tfzoo[serving], or choose protocol='rest'.") from None
+        raise InputError(
+            "gRPC needs packages that are not here: pip install tensorflow-serving-api, or choose protocol='rest'."
+        ) from None
     endless = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]  # score maps outgrow the usual 4 MB
     stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(client.address, endless))
 

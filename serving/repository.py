@@ -18,7 +18,7 @@ from tfzoo.export import verify as parity
 from tfzoo.export.calibration import pictures as draw_pictures
 from tfzoo.export.exporter import CHECKED_PICTURES, DEFAULT_SIZE, check_exportable
 from tfzoo.export.savedmodel import SIGNATURE, image_signature
-from tfzoo.files import claim_folder
+from tfzoo.files import claim_folder, replacing
 from tfzoo.models.base import check_images
 from tfzoo.serving.decoding import decode_batch
 from tfzoo.weights import load_model
@@ -199,9 +199,8 @@ def _write_config(repository):
     names = sorted(
         folder.name for folder in repository.glob("[!.]*") if any((v / "saved_model.pb").is_file() for v in _versions(folder))
     )
-    draft = repository / f".{CONFIG_NAME}.{os.getpid()}"
-    draft.write_text(CONFIG.format(entries="".join(CONFIG_ENTRY.format(name=name) for name in names)))
-    os.replace(draft, repository / CONFIG_NAME)
+    with replacing(repository / CONFIG_NAME) as draft:
+        draft.write_text(CONFIG.format(entries="".join(CONFIG_ENTRY.format(name=name) for name in names)))
 
 
 def _write_compose(repository):

@@ -129,7 +129,7 @@ READ = {  # what the command line's values become in the recipe
 
 
 def run_train(args):
-    from tfzoo.training import Recipe, train
+    from tfzoo.training import Recipe, evaluation_command, train
     from tfzoo.zoo import find_entry
 
     given = {name: getattr(args, name) for name in RECIPE if hasattr(args, name)}
@@ -143,10 +143,7 @@ def run_train(args):
     best = train(
         args.model, args.data, args.output, recipe, args.weights, dict(args.option), splits, args.resume, proposals=args.proposals
     )
-    more = f" --proposals {args.proposals}" if args.proposals else ""
-    print(
-        f"\nThe best checkpoint is {best}. Next:\n  tfzoo evaluate {best} --data {args.data} --split {splits[1] or 'SPLIT'}{more}"
-    )
+    print(f"\nThe best checkpoint is {best}. Next:\n  {evaluation_command(best)}")
 
 
 def run_evaluate(args):
@@ -529,7 +526,7 @@ def _add_data_commands(commands):
         "--method",
         default="selective_search",
         metavar="HOW",
-        help="selective_search (default; pip install 'tfzoo[proposals]'), or a two-stage model's .keras file",
+        help="selective_search (default; needs OpenCV: the package's extra 'proposals'), or a two-stage model's .keras file",
     )
     parser.add_argument("--count", type=_count, default=1000, metavar="N", help="keep so many a picture (default: 1000)")
     _add_image_size(parser, ", while they are searched")

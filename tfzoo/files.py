@@ -1,5 +1,7 @@
 """Writing without losing anything."""
 
+import contextlib
+import os
 import pathlib
 
 from tfzoo.errors import InputError, OutputExistsError
@@ -23,6 +25,18 @@ def claim_file(path, allow_existing=False) -> pathlib.Path:
         raise OutputExistsError(f"{path} exists: choose another name, or allow it to be replaced with --overwrite.")
     _make(path.parent)
     return path
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Gives the place of a draft, which takes the path in one step once it is written; an error before leaves the old file."""
+    path = pathlib.Path(path)
+    draft = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def size_on_disk(path) -> int:

@@ -17,7 +17,7 @@ from tfzoo.metrics.confusion import confusion_matrix
 class Oracle:
     """Stands for an artifact that knows the truth, but for what ``spoil`` changes."""
 
-    path, name, task = "oracle", "oracle", "semantic"
+    path, name, task, takes_proposals = "oracle", "oracle", "semantic", False
 
     def __init__(self, data, split, size=None, class_names=None, spoil=lambda labels: labels):
         dataset = tfzoo.load_dataset(data, split)
@@ -95,7 +95,7 @@ def write_columns(tmp_path):
 class Painter:
     """Stands for an artifact that reads the label in the picture (see ``write_columns``) and answers ``table[label]``."""
 
-    path, name, task = "painter", "painter", "semantic"
+    path, name, task, takes_proposals = "painter", "painter", "semantic", False
 
     def __init__(self, class_names, table):
         self.class_names, self._table = class_names, np.array(table, np.uint8)

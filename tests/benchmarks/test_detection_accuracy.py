@@ -27,7 +27,7 @@ def few(monkeypatch):
 class Oracle:
     """Stands for an artifact that knows the truth, but for what ``spoil`` changes; its answers are padded."""
 
-    path, name = "oracle", "oracle"
+    path, name, takes_proposals = "oracle", "oracle", False
 
     def __init__(self, data=DATA, split="val", class_names=None, spoil=lambda answer: answer, task="detection"):
         dataset = tfzoo.load_dataset(data, split, task)

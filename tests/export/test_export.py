@@ -161,6 +161,7 @@ def test_full_int8_is_integers_alone(small_unet, tmp_path):
     assert given["dtype"] == np.uint8 and given["quantization"] == (1.0, 0)  # pixel values as they are
     pictures = np.stack([tfzoo.load_dataset("shapes:64x96", "test").read(i)["images"] for i in range(2)])
     answer, (scale, zero_point) = runner.predict(pictures)["logits"], runner.sidecar.integers["logits"]
+    assert runner.sidecar.outputs["logits"].startswith("int8") and "float32" not in runner.sidecar.outputs["logits"]
     integers = answer / scale + zero_point
     np.testing.assert_allclose(integers, np.rint(integers), atol=1e-3)
     assert integers.min() >= -128 and integers.max() <= 127

@@ -199,6 +199,7 @@ def test_the_command_line_takes_the_recipe_of_the_task(few, monkeypatch, tmp_pat
 
     given = []
     monkeypatch.setattr("tfzoo.training.train", lambda *arguments, **_: given.append(arguments[3]) or "best.keras")
+    monkeypatch.setattr("tfzoo.training.evaluation_command", lambda best: f"tfzoo evaluate {best}")
     common = ["--data", DATA, "--output", str(tmp_path)]
     assert cli.main(["train", MODEL, *common]) == 0
     assert cli.main(["train", "unet", *common]) == 0

@@ -193,6 +193,18 @@ def test_made_and_read_again(few, tmp_path):
     assert "12 proposals of 6 pictures (2 a picture)" in format_table(made)
 
 
+def test_what_is_interrupted_leaves_the_older_file(few, tmp_path):
+    path = tmp_path / f"{few.split}.npz"
+    path.write_bytes(b"older")
+
+    def interrupted(image):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_proposals(few, tmp_path, interrupted, verbose=False)
+    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == b"older"
+
+
 def test_recall_of_the_truth_is_one(few, folder):
     data = with_proposals(few, folder)
     assert set(proposal_recall(data).values()) == {1.0}
@@ -228,7 +240,7 @@ def test_a_first_stage_proposes(tmp_path, expect_sentence):
 
 def test_selective_search_says_what_it_lacks(monkeypatch, expect_sentence):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    expect_sentence(lambda: open_source("selective_search"), "pip install 'tfzoo[proposals]'")
+    expect_sentence(lambda: open_source("selective_search"), "pip install opencv-contrib-python-headless")
 
 
 def test_selective_search_finds_a_square():

@@ -11,7 +11,7 @@ import pytest
 import tfzoo
 from tfzoo.errors import InputError, MissingInputError, OutputExistsError
 from tfzoo.losses import Dice, PixelCrossEntropy, inverse_frequency_weights
-from tfzoo.training import Recipe, train
+from tfzoo.training import Recipe, evaluation_command, train
 
 OPTIONS = {"width_multiplier": 0.0625, "depth": 2, "dropout": 0.0}
 RECIPE = {"batch_size": 4, "image_size": (64, 96), "picture_epochs": 2}
@@ -90,7 +90,8 @@ def test_resuming_keeps_options_normalisation_and_splits(masks_folder, tmp_path)
     assert model.image_std == (1, 1, 1) and model.image_size == (64, 96) and model.options["depth"] == 2
     settings = json.loads((tmp_path / "run" / "training.json").read_text())
     assert settings["splits"] == ["val", None] and settings["recipe"]["epochs"] == 2
-    train("unet", spec, tmp_path / "run", resume=True, verbose=0)  # nothing is left to do, and no setting is lost
+    best = train("unet", spec, tmp_path / "run", resume=True, verbose=0)  # nothing is left to do, and no setting is lost
+    assert evaluation_command(best) == f"tfzoo evaluate {best} --data {spec} --split SPLIT"
     assert json.loads((tmp_path / "run" / "training.json").read_text()) == settings
 
 

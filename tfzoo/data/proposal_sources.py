@@ -66,8 +66,8 @@ def _ximgproc():
         cv2.ximgproc.segmentation.createSelectiveSearchSegmentation  # noqa: B018  (OpenCV without its contributions lacks it)
     except (ImportError, AttributeError):
         raise InputError(
-            "Selective search needs OpenCV with its ximgproc, which is not installed: pip install 'tfzoo[proposals]', or take a "
-            "two-stage model's proposals."
+            "Selective search needs OpenCV with its ximgproc, which is not installed: pip install opencv-contrib-python-headless, "
+            "or take a two-stage model's proposals."
         ) from None
     return cv2
 

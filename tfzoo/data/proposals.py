@@ -4,7 +4,6 @@ They are kept one file a split, DIR/{split}.npz: for each picture's ``image_id``
 picture as the data set has it, best first. ``proposal_sources`` finds them.
 """
 
-import os
 import pathlib
 import sys
 import time
@@ -15,6 +14,7 @@ import numpy as np
 from tfzoo.data.boxes import box_areas, box_ious, clip_boxes, is_wanted, scale_boxes
 from tfzoo.data.dataset import Dataset
 from tfzoo.errors import InputError, MissingInputError
+from tfzoo.files import replacing
 
 COUNT = 1000
 THRESHOLDS = (0.5, 0.7, 0.9)
@@ -221,8 +221,7 @@ def make_proposals(dataset: Dataset, folder, find, count: int = COUNT, verbose=T
     path, seconds, total = place(folder, dataset.split), 0.0, 0
     counter = RecallCounter(sorted({count, *(shown for shown in COUNTS_SHOWN if shown < count)}))
     progress = keras.utils.Progbar(len(dataset), unit_name="picture", verbose=int(verbose and sys.stdout.isatty()))
-    draft = path.with_name(f".{path.name}.part")
-    with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
+    with replacing(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
         for index in range(len(dataset)):
             sample = dataset.read(index)
             start = time.perf_counter()
@@ -235,7 +234,6 @@ def make_proposals(dataset: Dataset, folder, find, count: int = COUNT, verbose=T
             counter.add(sample["bounding_boxes"], boxes)
             total += len(boxes)
             progress.update(index + 1)
-    os.replace(draft, path)
     pictures = len(dataset)
     return {
         "file": str(path),

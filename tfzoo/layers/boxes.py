@@ -54,3 +54,9 @@ def from_centre(centred):
 def real_boxes(boxes, labels):
     """Whether each of boxes [..., N, 4] with labels [..., N] is one: not padding (label -1), and with an area above 0."""
     return ops.logical_and(labels >= 0, box_area(boxes) > 0)
+
+
+def per_box(to, of):
+    """Factors [4] that take boxes in a picture of (height, width) ``of`` to one of ``to``; ints or scalar tensors."""
+    height, width = (ops.cast(a, "float32") / ops.cast(b, "float32") for a, b in zip(to, of, strict=True))
+    return ops.stack([width, height, width, height])

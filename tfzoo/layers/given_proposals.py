@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from tfzoo.layers.boxes import box_area, clip_boxes
+from tfzoo.layers.boxes import box_area, clip_boxes, per_box
 
 
 class GivenProposals(keras.layers.Layer):
@@ -13,17 +13,16 @@ class GivenProposals(keras.layers.Layer):
 
     Args:
         sizes: gives (height, width) of the resized picture and of the network's input, for a picture's own.
-        to_input: gives factors [4] that take boxes in a picture of one size to one of another.
     """
 
-    def __init__(self, sizes, to_input, **kwargs):
+    def __init__(self, sizes, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        self.sizes, self.to_input = sizes, to_input
+        self.sizes = sizes
 
     def call(self, images, boxes):
         given = ops.shape(images)[1:3]
         resized, _ = self.sizes(given)
-        boxes = clip_boxes(ops.cast(boxes, "float32") * self.to_input(resized, given), *resized)
+        boxes = clip_boxes(ops.cast(boxes, "float32") * per_box(resized, given), *resized)
         return ops.where(ops.expand_dims(box_area(boxes) > 0, -1), boxes, 0.0)
 
     def compute_output_spec(self, images, boxes):

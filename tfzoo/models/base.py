@@ -35,6 +35,7 @@ class ZooModel(keras.Model):
     task = None
     class_limits = (1, 10_000)
     fixed_size = None  # (height, width), of a network that stretches every picture to it
+    left_out = ()  # how names in a checkpoint begin whose tensors the model does without
     takes_proposals = False  # beside the pictures: then the input is a dict of both
     remembers_maxima = False  # whether a near-tie between two pixels, decided otherwise by another runtime, moves its answer
     raw_in_integers = True  # whether 8 bits could hold all that a raw file answers
@@ -94,7 +95,7 @@ class ZooModel(keras.Model):
         raise NotImplementedError
 
     def build_deployed(self, network, raw):
-        """Returns the ``keras.Model`` that answers with ``network``, a float32 model of this class."""
+        """Returns the ``DeployedModel`` that answers with ``network``, a float32 model of this class."""
         raise NotImplementedError
 
     def compile_from_config(self, config):
@@ -167,6 +168,20 @@ class ZooModel(keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return cls(**config)
+
+
+class DeployedModel(keras.Model):
+    """Base of what answers: pictures in, the answer out. Its call takes [B, H, W, 3], uint8 or float32, 0 to 255.
+
+    Args:
+        network: a float32 model of the zoo.
+        raw: answer the network's outputs instead: logits, or a detector's heads.
+    """
+
+    def __init__(self, network, raw=False):
+        super().__init__(dtype="float32", name=f"{network.name}_deployed")
+        self.network, self.raw = network, raw
+        self.built = True  # it has no weights of its own
 
 
 def _as_float32(outputs):

@@ -6,11 +6,11 @@ import keras
 from keras import ops
 
 from tfzoo.errors import InputError
-from tfzoo.layers.boxes import real_boxes
+from tfzoo.layers.boxes import per_box, real_boxes
 from tfzoo.layers.detection_input import DetectionInput
 from tfzoo.layers.nms import select
 from tfzoo.layers.normalization import IMAGENET_MEAN, IMAGENET_STD
-from tfzoo.models.base import ZooModel
+from tfzoo.models.base import DeployedModel, ZooModel
 
 BACKGROUND_NAME = "__background__"  # as torchvision's lists of classes have it
 
@@ -207,18 +207,8 @@ class Detector(BoxDetector):
         return DeployedDetector(network, raw=raw)
 
 
-class DeployedDetector(keras.Model):
-    """Pictures in, the answer out. Its call takes [B, H, W, 3], uint8 or float32, 0 to 255.
-
-    Args:
-        network: a float32 Detector.
-        raw: answer the heads instead.
-    """
-
-    def __init__(self, network, raw=False):
-        super().__init__(dtype="float32", name=f"{network.name}_deployed")
-        self.network, self.raw = network, raw
-        self.built = True  # it has no weights of its own
+class DeployedDetector(DeployedModel):
+    """A one-shot detector's answer."""
 
     def call(self, images):
         heads = self.network(ops.cast(images, "float32"), training=False)
@@ -249,9 +239,3 @@ def check_counts(**counts):
 def lists_background(class_names) -> bool:
     """Whether the first of the names is the background's, which then is label 0, as in torchvision's checkpoints."""
     return bool(class_names) and class_names[0] == BACKGROUND_NAME
-
-
-def per_box(to, of):
-    """Factors [4] that take boxes in a picture of (height, width) ``of`` to one of ``to``; ints or scalar tensors."""
-    height, width = (ops.cast(a, "float32") / ops.cast(b, "float32") for a, b in zip(to, of, strict=True))
-    return ops.stack([width, height, width, height])

@@ -5,7 +5,6 @@ import keras
 from tfzoo.errors import InputError
 from tfzoo.layers.given_proposals import GivenProposals
 from tfzoo.models.base import check_images, check_options
-from tfzoo.models.detector import per_box
 from tfzoo.models.faster_rcnn import PYRAMIDS, FasterRCNN, box_stage, check_known, freeze_stages, pyramid_levels
 from tfzoo.models.region_detector import FEATURES, RegionDetector
 
@@ -81,7 +80,7 @@ class FastRCNN(RegionDetector):
         layer, pictures = cls.input_layer(image_mean, image_std, min_size, max_size, **options), inputs["images"]
         form = {name: options[name] for name in ("backbone", "version", "width_multiplier", "norm_epsilon")}
         levels = pyramid_levels(layer(pictures), **form)
-        proposals = GivenProposals(layer.sizes, per_box, name=cls.proposals_layer)(pictures, inputs["proposals"])
+        proposals = GivenProposals(layer.sizes, name=cls.proposals_layer)(pictures, inputs["proposals"])
         maps = levels[: cls.pyramid(**options).maps]
         return {"proposals": proposals} | {FEATURES(index): x for index, x in enumerate(maps)}
 

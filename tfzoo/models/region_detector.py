@@ -4,13 +4,13 @@ import keras
 from keras import ops
 
 from tfzoo.layers.box_coder import BoxCoder
-from tfzoo.layers.boxes import box_area, clip_boxes
+from tfzoo.layers.boxes import box_area, clip_boxes, per_box
 from tfzoo.layers.matcher import BACKGROUND, match, matched_boxes, matched_labels
 from tfzoo.layers.nms import PADDING_LABEL, select, top_candidates
 from tfzoo.layers.sampler import choose_balanced, draw, gather_chosen
 from tfzoo.losses.smooth_l1 import smooth_l1
-from tfzoo.models.base import INNER, policy_scope
-from tfzoo.models.detector import BoxDetector, check_counts, check_shares, lists_background, per_box
+from tfzoo.models.base import INNER, DeployedModel, policy_scope
+from tfzoo.models.detector import BoxDetector, check_counts, check_shares, lists_background
 from tfzoo.models.roi_branch import per_region
 
 CODER = BoxCoder((10.0, 10.0, 5.0, 5.0))
@@ -244,18 +244,8 @@ class RegionDetector(BoxDetector):
         return DeployedRegions(network, raw=raw)
 
 
-class DeployedRegions(keras.Model):
-    """Pictures in, the answer out. Its call takes [B, H, W, 3], uint8 or float32, 0 to 255, or a dict with these as "images".
-
-    Args:
-        network: a float32 RegionDetector.
-        raw: answer the heads instead.
-    """
-
-    def __init__(self, network, raw=False):
-        super().__init__(dtype="float32", name=f"{network.name}_deployed")
-        self.network, self.raw = network, raw
-        self.built = True  # it has no weights of its own
+class DeployedRegions(DeployedModel):
+    """A ``RegionDetector``'s answer. Where proposals are an input, the call takes a dict of them and the pictures, "images"."""
 
     def call(self, inputs):
         heads = self.network(keras.tree.map_structure(lambda x: ops.cast(x, "float32"), inputs), training=False)

@@ -1,11 +1,10 @@
 """What every semantic segmenter is: a Keras model of logits, whose ``predict`` gives the deployed answer."""
 
-import keras
 from keras import ops
 
 from tfzoo.layers.decision import argmax
 from tfzoo.layers.normalization import ImageNormalization
-from tfzoo.models.base import ZooModel
+from tfzoo.models.base import DeployedModel, ZooModel
 
 
 class Segmenter(ZooModel):
@@ -61,18 +60,8 @@ class Segmenter(ZooModel):
         return super().compute_metrics(x, y, main_logits(y_pred), sample_weight)
 
 
-class DeployedSegmenter(keras.Model):
-    """Pictures in, the answer out. Its call takes [B, H, W, 3], uint8 or float32, 0 to 255.
-
-    Args:
-        network: a float32 Segmenter.
-        raw: answer ``logits`` float32 [B, H, W, C] instead of ``labels`` and ``scores``.
-    """
-
-    def __init__(self, network, raw=False):
-        super().__init__(dtype="float32", name=f"{network.name}_deployed")
-        self.network, self.raw = network, raw
-        self.built = True  # it has no weights of its own
+class DeployedSegmenter(DeployedModel):
+    """A segmenter's answer; raw, ``logits`` float32 [B, H, W, C]."""
 
     def call(self, images):
         logits = main_logits(self.network(ops.cast(images, "float32"), training=False))

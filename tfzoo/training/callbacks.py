@@ -1,7 +1,6 @@
 """Callbacks of a training: checkpoints that can be resumed, average precision, and pictures to look at."""
 
 import json
-import os
 import pathlib
 
 import keras
@@ -10,6 +9,7 @@ import numpy as np
 from tfzoo.data.images import resize_image, resize_labels
 from tfzoo.data.objects import Objects, View, scale_found
 from tfzoo.data.proposals import as_input
+from tfzoo.files import replacing
 from tfzoo.metrics.coco import KINDS_OF_TASK, AnswerEvaluator
 
 LAST, BEST, STATE = "last.keras", "best.keras", "state.json"
@@ -46,7 +46,8 @@ class Checkpoints(keras.callbacks.Callback):
         value = float((logs or {}).get(self.monitor, epoch))
         if self.state["best"] is None or value > self.state["best"]:
             self.state |= {"best": value, "best_epoch": epoch + 1}
-            _replace(self._deployable().save, self.folder / BEST)
+            with replacing(self.folder / BEST) as draft:
+                self._deployable().save(draft)
         self._save_last(epoch + 1)
         self.current_epoch = epoch + 1  # this one is done, even if what follows is interrupted
 
@@ -56,9 +57,11 @@ class Checkpoints(keras.callbacks.Callback):
             self._save_last(self.current_epoch)
 
     def _save_last(self, epochs):
-        _replace(self.model.save, self.folder / LAST)
+        with replacing(self.folder / LAST) as draft:
+            self.model.save(draft)
         self.state["epochs"] = epochs
-        _replace(lambda path: path.write_text(json.dumps(self.state)), self.folder / STATE)
+        with replacing(self.folder / STATE) as draft:
+            draft.write_text(json.dumps(self.state))
 
     def _deployable(self):
         if self._twin is None:
@@ -71,12 +74,6 @@ def read_state(folder) -> dict:
     """Returns {"epochs", "best", "best_epoch"} of a training's folder; zeros where it has none."""
     path = pathlib.Path(folder) / STATE
     return json.loads(path.read_text()) if path.exists() else {"epochs": 0, "best": None, "best_epoch": None}
-
-
-def _replace(write, path: pathlib.Path):
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
-    write(temporary)
-    os.replace(temporary, path)
 
 
 class CocoEvaluation(keras.callbacks.Callback):

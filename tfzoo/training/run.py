@@ -120,6 +120,13 @@ def train(
     return output / BEST
 
 
+def evaluation_command(best) -> str:
+    """The command line that measures what ``train`` returned, on the data that it was trained with."""
+    stored = json.loads(pathlib.Path(best).with_name(SETTINGS).read_text())
+    proposals = f" --proposals {stored['proposals']}" if stored["proposals"] else ""
+    return f"tfzoo evaluate {best} --data {stored['data']} --split {stored['splits'][1] or 'SPLIT'}{proposals}"
+
+
 def _open(data, split, task, proposals):
     dataset = load_dataset(data, split, task)
     return dataset if proposals is None else with_proposals(dataset, proposals, count=None)

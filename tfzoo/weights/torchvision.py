@@ -152,7 +152,7 @@ class Checkpoint(Source):
             print(f"{self.path.name}: {', '.join(anew)} start anew, for {model.num_classes} classes.")
         unread = tuple(f"{name}." for name in anew)
         unwanted = unread if model.options.get("aux_loss", True) else (*unread, AUXILIARY)
-        unwanted += getattr(model, "left_out", ())
+        unwanted += model.left_out
         variables = {
             key: slot
             for key, slot in expected(model).items()
