@@ -184,5 +184,5 @@ def test_bad_input(tmp_path):
 
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "grpc", None)
-    with pytest.raises(InputError, match=r"pip install tfzoo\[serving\]"):
+    with pytest.raises(InputError, match="pip install tensorflow-serving-api"):
         Client("localhost:8500", "tiny")
