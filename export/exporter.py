@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfzoo.data.images import parse_size
 from tfzoo.errors import InputError, OutputExistsError, nearest
-from tfzoo.export import onnx, savedmodel, tflite, verify
+from tfzoo.export import converter, savedmodel, tflite, verify
 from tfzoo.export import sidecar as sidecars
 from tfzoo.export.calibration import pictures as draw_pictures
 from tfzoo.export.calibration import scattered_boxes
@@ -40,6 +40,8 @@ def export(
     batch_size=1,
     raw=False,
     proposals=None,
+    time_limit=None,
+    memory_limit=None,
 ) -> ExportReport:
     """Exports a model and proves the file: it is run in its own runtime and compared with Keras before it is put in place.
 
@@ -61,6 +63,8 @@ def export(
         raw: answer ``logits``, or a detector's heads, instead of the answer.
         proposals: of a model that takes them: how many the file takes with each picture, or "any" (SavedModel and ONNX). None: any,
             and 300 for TFLite.
+        time_limit, memory_limit: seconds and bytes for the conversion to TFLite or ONNX, which runs in a process of its own. None:
+            an hour, and 0.8 of the machine's memory.
 
     Returns:
         an ``ExportReport``.
@@ -68,7 +72,8 @@ def export(
     Raises:
         InputError: an unknown format or quantization, a size that the model cannot take, or another backend than TensorFlow.
         OutputExistsError: ``path`` is something other than an export of the same kind.
-        ExportError: an operator that not every runtime has, or an answer that is too far off; nothing is written then.
+        ExportError: an operator that not every runtime has, or an answer that is too far off, or a conversion that exceeds a
+            bound; nothing is written then.
     """
     path = pathlib.Path(path)
     check_exportable(model)
@@ -79,6 +84,8 @@ def export(
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1.")
     batch = batch_size if format == "tflite" else None
+    if format != "savedmodel":
+        converter.CONVERTER.start()  # it gets ready while the graph is built
     real, source = draw_pictures(calibration, size or DEFAULT_SIZE)
     deployed = model.deployed(raw=raw)
 
@@ -86,7 +93,8 @@ def export(
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         draft = pathlib.Path(folder) / f"draft{FORMATS[format]}"
         with portable():
-            operators = _write(deployed, draft, format, quantization, size, batch, real, proposals)
+            bounds = {"seconds": time_limit, "memory": memory_limit}
+            operators = _write(deployed, draft, format, quantization, size, batch, real, proposals, **bounds)
         checked = _as_inputs((real * CHECKED_PICTURES)[: max(CHECKED_PICTURES, batch_size)], proposals)
         reference = deployed.predict(checked if proposals else checked["images"], verbose=0)
         sidecar = _sidecar(model, size, batch, raw, quantization, proposals)
@@ -209,22 +217,23 @@ def _of_full_range(pictures):
     return changed
 
 
-def _write(deployed, draft, format, quantization, size, batch, real, proposals) -> dict[str, int]:
+def _write(deployed, draft, format, quantization, size, batch, real, proposals, **bounds) -> dict[str, int]:
     if format == "savedmodel":
         savedmodel.write(deployed, draft, size, batch, proposals)
         return savedmodel.operators(draft)
     with tempfile.TemporaryDirectory() as intermediate:
         savedmodel.write(deployed, intermediate, size, batch, proposals, tf.float32 if quantization == "full_int8" else tf.uint8)
         if format == "onnx":
-            data, count = onnx.convert(intermediate), onnx.operators
-        else:
-            inputs = _of_full_range(real) if quantization == "full_int8" else real
-            batches = (_as_inputs((inputs * batch)[start : start + batch], proposals) for start in range(len(inputs)))
-            parts = deployed.network.integer_parts()
-            data, count = tflite.convert(intermediate, quantization, batches, parts and tflite.within(*parts)), tflite.operators
-    operators = count(data)
-    draft.write_bytes(data)
-    return operators
+            return converter.convert(intermediate, draft, **bounds)
+        batches = _batches(real, quantization, batch, proposals) if quantization in tflite.CALIBRATED else None
+        return converter.convert(intermediate, draft, quantization, batches, deployed.network.integer_parts(), **bounds)
+
+
+def _batches(pictures, quantization, size, proposals):
+    """What int8 ranges are set on: as many batches as there are pictures."""
+    if quantization == "full_int8":
+        pictures = _of_full_range(pictures)
+    return (_as_inputs((pictures * size)[start : start + size], proposals) for start in range(len(pictures)))
 
 
 def _sidecar(model, size, batch, raw, quantization, proposals):

@@ -5,7 +5,9 @@ import ast
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 
 from tfzoo.errors import ExportError, find_sentence
@@ -20,6 +22,7 @@ def main(arguments=None) -> int:
     if not hasattr(args, "run"):
         args.group.print_help()
         return BAD_INPUT
+    _let_terminate_interrupt()
     try:
         with _quiet_tensorflow(args):
             args.run(args)
@@ -32,6 +35,12 @@ def main(arguments=None) -> int:
         return FAILED
     except Exception as error:
         return _explain(error)
+
+
+def _let_terminate_interrupt():
+    """SIGTERM ends a command as Ctrl-C does, so that it saves what it has and clears away its drafts."""
+    if threading.current_thread() is threading.main_thread():  # others may not set handlers
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _explain(error) -> int:
@@ -213,6 +222,8 @@ def run_export(args):
         args.batch_size,
         args.raw,
         args.proposals,
+        args.time_limit,
+        args.memory_limit and args.memory_limit * 1e9,
     )
     print(report)
     if args.json:
@@ -475,6 +486,8 @@ def _add_export(commands):
         metavar="N",
         help="Fast R-CNN: so many a picture, or 'any' for SavedModel and ONNX (default: any; TFLite: 300)",
     )
+    _add_bound(parser, "--time-limit", "SECONDS", "takes longer (default: an hour)")
+    _add_bound(parser, "--memory-limit", "GB", "holds more (default: 0.8 of the machine's memory)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
     parser.add_argument("--weights", help="with a model name: which weights")
     _add_overwrite(parser)
@@ -565,6 +578,10 @@ def _add_image_size(parser, more=""):
     parser.add_argument("--image-size", metavar="N|HxW", help=f"size of the pictures, such as 256 or 192x256{more}")
 
 
+def _add_bound(parser, flag, unit, text):
+    parser.add_argument(flag, type=_above_zero, metavar=unit, help=f"stop the conversion to TFLite or ONNX where it {text}")
+
+
 def _add_tile(parser):
     parser.add_argument("--tile", metavar="N|HxW", help="run large pictures by overlapping tiles of this size, such as 256")
     parser.add_argument("--overlap", type=int, metavar="M", help="pixels that tiles overlap by (default: a quarter of a tile)")
@@ -579,6 +596,14 @@ def _count(text):
     if not (text.isascii() and text.isdigit() and int(text)):
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1")
     return int(text)
+
+
+def _above_zero(text):
+    """A number above 0."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
 
 
 def _count_or_any(text):
