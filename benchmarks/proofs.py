@@ -1,9 +1,9 @@
 """``python -m tfzoo.benchmarks.proofs``: exports every model in every format, and writes down how well the files answer.
 
-A narrow model of each name first learns drawn shapes for some steps, so that its labels differ and are decided. Each file's
+A narrow model of each name first learns drawn shapes for some steps, so that its answers differ and are decided. Each file's
 answer is then compared with Keras's, on drawn pictures that it was not trained on. What is found goes into export_proofs.json,
-which ships with the package and is what ``tfzoo models`` calls proved. Every export runs in a process of its own: TensorFlow's
-converter keeps memory, and can end its process. What was proved for the network as it is now is not done again, so that an
+which ships with the package and is what ``tfzoo models`` calls proved, and with ``--table`` into a page. Every model has a
+process of its own, since TensorFlow can end it. What was proved for the network as it is now is not done again, so that an
 interrupted run can be taken up.
 """
 
@@ -23,25 +23,43 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 
 from tfzoo.data import load_dataset
+from tfzoo.data.proposals import make_proposals, with_proposals
 from tfzoo.facts import FORMATS, PROOFS_FILE, default_options, describe
 from tfzoo.files import claim_file, replacing
 from tfzoo.zoo import find_entry, list_models
 
 IMAGE_SIZE = (96, 128)
 DATA = f"shapes:{IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}"
-NARROW = {"width_multiplier": 0.125, "batch_norm": True, "dropout": 0.0}  # for the models that have these options
+NARROW = {  # for the models that have these options
+    "width_multiplier": 0.125,
+    "batch_norm": True,
+    "dropout": 0.0,
+    "min_size": IMAGE_SIZE[0],
+    "max_size": IMAGE_SIZE[1],
+    "rpn_post_nms_top_n_train": 300,
+    "rpn_post_nms_top_n_test": 100,
+    "box_batch_size_per_image": 64,
+    "num_keypoints": len(load_dataset(DATA, "train", "keypoint").keypoint_names),
+}
+PROPOSALS = 100  # of a picture, anywhere, for models that take them
 STEPS = 100
 BATCH_SIZE = 8
+LEARNING_RATES = {"semantic": 3e-3}
+LEARNING_RATE = 1e-3  # of detectors
 SEED = 0
 PICTURES = 8  # that Keras's answer and the file's are compared on
 MAX_SHARE = 0.9  # of one label in Keras's answer: a file that answers nothing else would agree as well
-MIN_AGREEMENT = dict.fromkeys(FORMATS, 0.999) | {"int8": 0.95}  # share of the labels that must equal Keras's
-PLACES = {"savedmodel": "saved", "tflite": "model.tflite", "int8": "model_int8.tflite", "onnx": "model.onnx"}
-RUNTIMES = {"savedmodel": (), "tflite": ("ai-edge-litert",), "int8": ("ai-edge-litert",), "onnx": ("tf2onnx", "onnxruntime")}
+LABELS, DETECTIONS = {"int8": 0.95, "dynamic": 0.95}, {"int8": 0.8, "dynamic": 0.8, "float16": 0.95}
+FLOAT_LABELS, FLOAT_DETECTIONS = 0.999, 0.99  # share of the labels, or of the detections, that must equal Keras's
+PLACES = {"savedmodel": "saved", "onnx": "model.onnx"} | {
+    form: f"{form}.tflite" for form in FORMATS if form not in ("savedmodel", "onnx")
+}
+QUANTIZATIONS = ("float16", "dynamic", "int8")
+RUNTIMES = {"savedmodel": (), "onnx": ("tf2onnx", "onnxruntime")}
 
 
 def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False, forms=FORMATS) -> dict:
-    """Proves the exports of these models (None: all), and writes each result as it comes.
+    """Proves the exports of these models (None: all), and writes each model's results as they come.
 
     Args:
         output: JSON file; what it holds already is kept.
@@ -51,21 +69,20 @@ def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False, forms=FORMAT
 
     Returns:
         the file's content: name -> {"options", "image_size", "network" (its ``Facts``), "formats": form -> result}. A result
-        has "proved"; where an export was made "label_agreement", "logits_relative_error", "commonest_label_share",
-        "pictures", "bytes"; "error" where not proved; and the versions of the libraries.
+        has "proved"; where an export was made "agreement" (see ``ExportReport.label_agreement``), "error" (see ``_measures``),
+        "pictures", "bytes", "operators", "latency_ms"; "reason" where not proved; and the versions of the libraries.
     """
     output = claim_file(output, allow_existing=True)
     names = names or list_models()
     entries = {name: find_entry(name) for name in names}
     proofs = json.loads(output.read_text()) if output.exists() else {}
     for number, name in enumerate(names, start=1):
-        proof = _begin(name, entries[name], {} if again else proofs.get(name, {}))
-        proofs[name] = proof
+        proof = proofs[name] = _begin(name, entries[name], {} if again else proofs.get(name, {}))
         todo = [form for form in forms if not proof["formats"].get(form, {}).get("proved")]
-        for form, result in _results(name, proof["options"], todo, steps):
+        for form, result in _results(name, proof["options"], todo, steps).items():
             proof["formats"][form] = result
-            _write(proofs, output)
             print(f"[{number}/{len(names)}] {name} {form}: {_in_words(result)}", flush=True)
+        _write(proofs, output)
         if not todo:
             print(f"[{number}/{len(names)}] {name}: proved already", flush=True)
     return proofs
@@ -73,8 +90,8 @@ def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False, forms=FORMAT
 
 def _begin(name, entry, earlier):
     """What was proved before, or a new start if that was for another network."""
-    options = {key: value for key, value in NARROW.items() if key in default_options(entry)}
-    facts = describe(name, IMAGE_SIZE, num_classes=len(load_dataset(DATA, "train").class_names), **options)
+    options = {key: value for key, value in NARROW.items() if key in default_options(entry) and key not in entry.options}
+    facts = describe(name, IMAGE_SIZE, num_classes=len(load_dataset(DATA, "train", entry.task).class_names), **options)
     network = json.loads(json.dumps(dataclasses.asdict(facts)))
     fresh = {"options": options, "image_size": list(IMAGE_SIZE), "network": network, "formats": {}}
     return earlier if all(earlier.get(key) == fresh[key] for key in ("options", "image_size", "network")) else fresh
@@ -82,92 +99,152 @@ def _begin(name, entry, earlier):
 
 def _results(name, options, forms, steps):
     if not forms:
-        return
-    with tempfile.TemporaryDirectory(prefix="tfzoo-proofs-") as folder:
-        trained = _in_own_process(train, name, options, folder, steps)
-        for form in forms:
-            start = time.perf_counter()
-            result = trained if "error" in trained else _in_own_process(compare, form, folder)
-            seconds = round(time.perf_counter() - start)
-            libraries = ("tensorflow", "keras", *RUNTIMES[form])
-            versions = {library: importlib.metadata.version(library) for library in libraries}
-            yield form, {"proved": "error" not in result, **result, "seconds": seconds, "versions": versions}
+        return {}
+    found = _in_own_process(examine, name, options, forms, steps)
+    if "reason" in found:
+        found = dict.fromkeys(forms, found)
+    return {form: _judged(form, found[form]) for form in forms}
+
+
+def _judged(form, result):
+    libraries = ("tensorflow", "keras", *RUNTIMES.get(form, ("ai-edge-litert",)))
+    versions = {library: importlib.metadata.version(library) for library in libraries}
+    result = result if "reason" in result else result | _shortcoming(form, result)
+    return {"proved": "reason" not in result, **result, "versions": versions}
 
 
 def _in_own_process(function, *arguments) -> dict:
-    """The dict that ``function`` returns, or {"error": ...} where it raises or its process dies."""
+    """The dict that ``function`` returns, or {"reason": ...} where it raises or its process dies."""
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
         try:
             return executor.submit(function, *arguments).result()
         except BrokenProcessPool:
-            return {"error": "the process died"}
+            return {"reason": "the process died"}
         except Exception as error:
-            return {"error": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"}
+            return _as_reason(error)
+
+
+def _as_reason(error):
+    return {"reason": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"}
 
 
 # === In a process of its own ===
 
 
-def train(name, options, folder, steps) -> dict:
-    """Trains a model on drawn shapes, and saves it as model.keras."""
+def examine(name, options, forms, steps) -> dict:
+    """Trains a model, and exports it in these forms: form -> what ``compare`` returns, or {"reason": ...} where that raises."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 
-    import tfzoo
-    from tfzoo.losses import PixelCrossEntropy, inverse_frequency_weights
-
     keras.utils.set_random_seed(SEED)
-    data = load_dataset(DATA, "train")
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="tfzoo-proofs-") as folder:
+        data = {split: _open(name, split, pathlib.Path(folder)) for split in ("train", "test")}
+        model = train(name, options, data["train"], steps)
+        for form in forms:
+            try:
+                found[form] = compare(model, form, data["test"], pathlib.Path(folder))
+            except Exception as error:
+                found[form] = _as_reason(error)
+    return found
+
+
+def _open(name, split, folder):
+    from tfzoo.export.calibration import scattered_boxes
+
+    entry = find_entry(name)
+    data = load_dataset(DATA, split, entry.task)
+    if not entry.build_class().takes_proposals:
+        return data
+    make_proposals(data, folder, lambda image: scattered_boxes(1, PROPOSALS, image.shape[:2])[0], verbose=False)
+    return with_proposals(data, folder)
+
+
+def train(name, options, data, steps):
+    """Returns a model that learned drawn shapes."""
+    import keras
+
+    import tfzoo
+
     model = tfzoo.create_model(name, class_names=data.class_names, image_size=IMAGE_SIZE, **options)
-    for layer in model.layers:
+    for layer in model.named_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.8  # the steps are few: the moving averages must keep up
-    labels = np.concatenate([data.read(index)["segmentation_masks"].ravel() for index in range(64)])
-    weights = inverse_frequency_weights(np.bincount(labels, minlength=256)[: len(data.class_names)])
-    model.compile(keras.optimizers.Adam(3e-3), loss=PixelCrossEntropy(weights))
+    optimizer = keras.optimizers.Adam(LEARNING_RATES.get(model.task, LEARNING_RATE), clipnorm=1.0)
+    model.compile(optimizer, **({"loss": _pixel_loss(data)} if model.task == "semantic" else {}))
     batches = data.batches(BATCH_SIZE, IMAGE_SIZE, training=True, seed=SEED).repeat().take(steps)
     model.fit(batches, shuffle=False, verbose=0)
-    model.save(pathlib.Path(folder) / "model.keras")
-    return {}
+    return model
 
 
-def compare(form, folder) -> dict:
-    """Exports the saved model twice, to a file that answers labels and to one of logits, and compares both with Keras."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tfzoo
+def _pixel_loss(data):
+    from tfzoo.losses import PixelCrossEntropy, inverse_frequency_weights
+
+    labels = np.concatenate([data.read(index)["segmentation_masks"].ravel() for index in range(64)])
+    return PixelCrossEntropy(inverse_frequency_weights(np.bincount(labels, minlength=256)[: len(data.class_names)]))
+
+
+def compare(model, form, data, folder) -> dict:
+    """Exports a model, and compares what the file answers with what Keras does."""
     from tfzoo.export import export, load, verify
 
-    folder = pathlib.Path(folder)
-    model = tfzoo.load_model(folder / "model.keras")
-    test = load_dataset(DATA, "test")
-    images = np.stack([test.read(index)["images"] for index in range(PICTURES)])
-    quantization = "int8" if form == "int8" else None
-    size = IMAGE_SIZE if PLACES[form].endswith(".tflite") else "any"
-    errors = {}
-    for raw in (True, False):
-        path = folder / PLACES[form]
-        report = export(model, path, quantization=quantization, calibration=DATA, image_size=size, raw=raw)
-        expected = model.deployed(raw=raw).predict(images, verbose=0)
-        errors |= verify.compare(verify.run_in_batches(load(path), images), expected)
-    result = {
-        "label_agreement": errors["labels"]["agreement"],
-        "logits_relative_error": errors["logits"]["relative_error"],
-        "commonest_label_share": float(np.bincount(expected["labels"].ravel()).max() / expected["labels"].size),
+    start = time.perf_counter()
+    samples = [data.read(index) for index in range(PICTURES)]
+    inputs = {"images": np.stack([sample["images"] for sample in samples])}
+    if model.takes_proposals:
+        inputs["proposals"] = np.stack([sample["proposals"] for sample in samples])
+    arguments = {
+        "quantization": form if form in QUANTIZATIONS else None,
+        "calibration": DATA,
+        "image_size": IMAGE_SIZE if PLACES[form].endswith(".tflite") else "any",
+        "proposals": PROPOSALS if model.takes_proposals and PLACES[form].endswith(".tflite") else None,
+    }
+    errors, path = {}, folder / PLACES[form]
+    for raw in (True, False) if model.task == "semantic" else (False,):
+        report = export(model, path, raw=raw, **arguments)
+        expected = model.deployed(raw=raw).predict(inputs if model.takes_proposals else inputs["images"], verbose=0)
+        errors |= verify.compare(verify.run_in_batches(load(path), **inputs), expected)
+    return {
+        **_measures(errors, expected, report.quantization),
         "pictures": PICTURES,
         "bytes": report.bytes,
+        "operators": report.operators,
+        "latency_ms": round(report.latency_ms, 3),
+        "seconds": round(time.perf_counter() - start),
     }
-    _, limit = verify.limits(None, model.remembers_maxima)["logits"]
-    return {**result, **_shortcoming(form, result, limit)}
 
 
-def _shortcoming(form, result, logits_limit) -> dict:
-    if result["commonest_label_share"] > MAX_SHARE:
+def _measures(errors, expected, quantization):
+    """What is told of a file.
+
+    "agreement" and "error": of segmenters the labels', and the logits' relative one; of detectors the detections', and pixels of
+    their boxes. "commonest_label_share", or "count" of the detections, would tell of an answer that proves little.
+    """
+    if "detections" not in errors:
+        labels = expected["labels"]
+        return {
+            "agreement": errors["labels"]["agreement"],
+            "error": errors["logits"]["relative_error"],
+            "commonest_label_share": float(np.bincount(labels.ravel()).max() / labels.size),
+        }
+    found = errors["detections"]
+    more = {f"{kind}_agreement": errors[kind]["agreement"] for kind in ("masks", "keypoints") if kind in errors}
+    agreement = found["found_again" if quantization else "agreement"]
+    return {"agreement": agreement, "error": found["max_box_error"], "count": found["count"], **more}
+
+
+def _shortcoming(form, result) -> dict:
+    if result.get("commonest_label_share", 0) > MAX_SHARE:
         share = f"{result['commonest_label_share']:.1%}"
-        return {"error": f"the model gives {share} of the pixels one label, which proves little: train it for more steps"}
-    if result["label_agreement"] < MIN_AGREEMENT[form]:
-        return {"error": f"only {result['label_agreement']:.2%} of the labels equal Keras's"}
-    if form != "int8" and not result["logits_relative_error"] <= logits_limit:
-        return {"error": f"the logits differ by {result['logits_relative_error']:.1e}"}
+        return {"reason": f"the model gives {share} of the pixels one label, which proves little: train it for more steps"}
+    if result.get("count", PICTURES) < PICTURES:
+        found = f"{result['count']} objects in {PICTURES} pictures"
+        return {"reason": f"the model finds {found}, which proves little: train it for more steps"}
+    found, wanted = "detections", DETECTIONS.get(form, FLOAT_DETECTIONS)
+    if "count" not in result:
+        found, wanted = "labels", LABELS.get(form, FLOAT_LABELS)
+    if not result["agreement"] >= wanted:
+        return {"reason": f"only {result['agreement']:.2%} of the {found} equal Keras's"}
     return {}
 
 
@@ -181,9 +258,44 @@ def _write(proofs, output):
 
 def _in_words(result):
     if not result["proved"]:
-        return f"NOT proved: {result['error']}"
-    agreement, error = result["label_agreement"], result["logits_relative_error"]
-    return f"proved in {result['seconds']} s; {agreement:.3%} of the labels are equal, logits differ by {error:.1e}"
+        return f"NOT proved: {result['reason']}"
+    what = "detections" if "count" in result else "labels"
+    return f"proved in {result['seconds']} s; {result['agreement']:.3%} of the {what} are equal, error {result['error']:.1e}"
+
+
+TABLE = """\
+# Every model in every format
+
+Written by `python -m tfzoo.benchmarks.proofs --table {place}`. Each file was made from a narrow model (so that all of them take
+hours, not days) that had learned drawn shapes for {steps} steps, at {size}, and was compared with Keras on {pictures} pictures
+that it had not seen. Agreement: the share of a segmenter's labels that equal Keras's, or of a detector's detections that do (label,
+box within 0.1 px, score within 1e-3); of quantized files of detectors, the share of Keras's objects that are found again (same
+label, IoU 0.5). Error: a segmenter's logits, norm of the difference over norm; a detector's boxes, pixels, the largest of those
+that agree. Latency: the median of five runs of one picture, on the machine that made the table, with whatever else it did: for
+comparing the formats of one model, roughly. int8 files compute the network in integers, and decoding and NMS in float.
+
+| model | format | operators (kinds) | MB | agreement | error | ms | if not proved, why |
+|---|---|---|---|---|---|---|---|
+"""
+
+
+def format_table(proofs, place) -> str:
+    """All results, for people (Markdown)."""
+    lines = []
+    for name in list_models():
+        formats = proofs.get(name, {}).get("formats", {})
+        for form in FORMATS:
+            lines.append(f"| `{name}` | {form} | {_cells(formats.get(form, {'reason': 'not run yet'}))} |")
+    size = "x".join(map(str, IMAGE_SIZE))
+    return TABLE.format(place=place, steps=STEPS, size=size, pictures=PICTURES) + "\n".join(lines) + "\n"
+
+
+def _cells(result):
+    if "bytes" not in result:
+        return f"- | - | - | - | - | {result['reason']}"
+    operators = f"{sum(result['operators'].values())} ({len(result['operators'])})"
+    numbers = f"{result['bytes'] / 1e6:.2f} | {result['agreement']:.2%} | {result['error']:.1e} | {result['latency_ms']:.1f}"
+    return f"{operators} | {numbers} | {result.get('reason', '')}"
 
 
 def main(arguments=None) -> int:
@@ -194,8 +306,11 @@ def main(arguments=None) -> int:
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of training before the exports (default: {STEPS})")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS, help="default: all of them")
     parser.add_argument("--again", action="store_true", help="prove anew what was proved already")
+    parser.add_argument("--table", metavar="FILE", help="write all that is known by then as a page (Markdown)")
     args = parser.parse_args(arguments)
     proofs = prove(args.name, args.output, args.steps, args.again, args.formats)
+    if args.table:
+        pathlib.Path(args.table).write_text(format_table(proofs, args.table))
     failed = [f"{name} {form}" for name in args.name or proofs for form, r in proofs[name]["formats"].items() if not r["proved"]]
     if failed:
         print(f"Not proved: {', '.join(failed)}.", file=sys.stderr)

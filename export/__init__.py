@@ -3,10 +3,11 @@
 ``export(model, path)`` writes SavedModel, TFLite or ONNX; ``load(path)`` runs any artifact.
 """
 
+from tfzoo.export.decoding import decode
 from tfzoo.export.report import ExportReport
 from tfzoo.export.runner import Runner, load
 
-__all__ = ["ExportReport", "Runner", "export", "load"]
+__all__ = ["ExportReport", "Runner", "decode", "export", "load"]
 
 
 def __getattr__(name):

@@ -16,6 +16,7 @@ from tfzoo.export import converter, savedmodel, tflite, verify
 from tfzoo.export import sidecar as sidecars
 from tfzoo.export.calibration import pictures as draw_pictures
 from tfzoo.export.calibration import scattered_boxes
+from tfzoo.export.decoding import decode, pack
 from tfzoo.export.report import ExportReport
 from tfzoo.export.runner import load
 from tfzoo.files import size_on_disk
@@ -100,7 +101,11 @@ def export(
         sidecar = _sidecar(model, size, batch, raw, quantization, proposals)
         sidecars.write(sidecar, draft)
         runner = load(draft)
-        parity = verify.compare(verify.run_in_batches(runner, **checked), reference)
+        answer = verify.run_in_batches(runner, **checked)
+        parity = verify.compare(answer, reference)
+        if sidecar.decoding:
+            complete = model.predict(checked if proposals else checked["images"], verbose=0)
+            parity |= verify.compare_decoded(decode(answer, sidecar.decoding), complete)
         verify.check(parity, quantization, model.remembers_maxima)
         sidecar.outputs = sidecars.meanings(model.task, reference, runner.integers)
         sidecar.parity, sidecar.integers, sidecar.digest = parity, runner.integers, sidecars.digest(draft)
@@ -237,6 +242,9 @@ def _batches(pictures, quantization, size, proposals):
 
 
 def _sidecar(model, size, batch, raw, quantization, proposals):
+    decoding = model.decoding(size) if raw and size else None
+    if decoding and decoding["anchors"] is not None:
+        decoding["anchors"] = pack(decoding["anchors"])
     both = {} if proposals is None else {"proposals": proposals, "input": [sidecars.PICTURES, sidecars.PROPOSALS]}
     return sidecars.Sidecar(
         model=model.name,
@@ -246,6 +254,7 @@ def _sidecar(model, size, batch, raw, quantization, proposals):
         batch_size=batch,
         raw=raw,
         quantization=quantization,
+        decoding=decoding,
         **both,
     )
 

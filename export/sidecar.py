@@ -62,6 +62,7 @@ class Sidecar:
         quantization: as in ``ExportReport``.
         outputs: name -> meaning.
         integers: of a full_int8 file, output -> [scale, zero point]: its integers stand for (integer - zero point) * scale.
+        decoding: of a detector's raw file of one picture size, what completes it, see ``decoding.decode``.
         proposals: of a file that takes them: how many of a picture, or "any"; None: it takes none.
         input: name, dtype and meaning of the input; a list of them where there are several.
         resize: how pictures of another size are to be brought to the file's.
@@ -79,6 +80,7 @@ class Sidecar:
     quantization: str | None = None
     outputs: dict[str, str] = dataclasses.field(default_factory=dict)
     integers: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    decoding: dict | None = None
     proposals: int | str | None = None
     input: dict[str, str] | list[dict[str, str]] = dataclasses.field(default_factory=lambda: dict(PICTURES))
     resize: str = RESIZE

@@ -118,6 +118,11 @@ def compare_detections(answer: dict, reference: dict) -> dict[str, dict[str, flo
     return parity
 
 
+def compare_decoded(answer: dict, reference: dict) -> dict[str, dict[str, float]]:
+    """``compare_detections`` for what ``decoding.decode`` makes of a raw file, which is boxes, scores and labels alone."""
+    return compare_detections(answer, {name: reference[name] for name in answer})
+
+
 def _differences(name, answer, reference, index, taken, place):
     return [np.abs(answer[name][index, taken] - reference[name][index, place])] if name in reference else []
 

@@ -19,7 +19,7 @@ HERE = pathlib.Path(__file__).parent
 FACTS_FILE, PROOFS_FILE = HERE / "model_facts.json", HERE / "export_proofs.json"
 IMAGE_SIZE = (512, 512)
 NUM_CLASSES = 21  # Pascal VOC
-FORMATS = ("savedmodel", "tflite", "int8", "onnx")  # int8: a TFLite file
+FORMATS = ("savedmodel", "onnx", "tflite", "float16", "dynamic", "int8")  # the last four are TFLite files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +114,8 @@ LEGEND = """\
 GFLOPs: for a picture of {size}, or of a network's own fixed size, and {classes} classes; a multiply-add counts 2;
         pooling, resizing and element-wise operations 0.
 field: theoretical receptive field in pixels; "whole" by global pooling. stride: of the coarsest feature map.
-proved: exports that were run in their own runtime and compared with Keras; all: {formats}.
+proved: exports that were run in their own runtime and compared with Keras.
+        all: {formats}; the last three are quantized TFLite files.
 'tfzoo models NAME' tells more of one."""
 
 
@@ -202,9 +203,10 @@ def _proof_lines(proof):
     formats = [(form, proof["formats"][form]) for form in proved_formats(proof)]
     lines = []
     for form, result in formats:
+        found, error = ("detections", "px of their boxes") if "count" in result else ("labels", "of the logits")
         lines.append(
-            f"{'' if lines else 'proved':<16} {form:<10} {result['label_agreement']:.2%} of the labels equal Keras's, "
-            f"logits differ by {result['logits_relative_error']:.1e} (relative)"
+            f"{'' if lines else 'proved':<16} {form:<10} {result['agreement']:.2%} of the {found} equal Keras's, "
+            f"error {result['error']:.1e} {error}"
         )
     if lines:
         options = ", ".join(f"{key}={value}" for key, value in proof["options"].items()) or "its default options"

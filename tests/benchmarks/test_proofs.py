@@ -8,8 +8,11 @@ import pytest
 from tfzoo.benchmarks import proofs
 from tfzoo.errors import InputError
 from tfzoo.facts import FORMATS
+from tfzoo.zoo import list_models
 
-GOOD = {"label_agreement": 1.0, "logits_relative_error": 1e-7, "commonest_label_share": 0.7}
+COST = {"bytes": 1_500_000, "operators": {"Conv": 3, "Relu": 2}, "latency_ms": 1.5, "seconds": 2}
+GOOD = {"agreement": 1.0, "error": 1e-7, "commonest_label_share": 0.7, **COST}
+FOUND = {"agreement": 1.0, "error": 1e-3, "count": 20, **COST}
 
 
 @pytest.fixture
@@ -17,9 +20,9 @@ def work(monkeypatch):
     """Replaces the processes: what was asked for, and what each export finds."""
     asked, found = [], dict.fromkeys(FORMATS, GOOD)
 
-    def run(function, *arguments):
-        asked.append("train" if function is proofs.train else arguments[0])
-        return {} if function is proofs.train else found[arguments[0]]
+    def run(function, name, options, forms, steps):
+        asked.append(list(forms))
+        return {form: found[form] for form in forms}
 
     monkeypatch.setattr(proofs, "_in_own_process", run)
     return asked, found
@@ -28,30 +31,30 @@ def work(monkeypatch):
 def test_only_what_is_missing_is_done_again(work, tmp_path):
     asked, found = work
     output = tmp_path / "proofs.json"
-    found["int8"] = {"error": "the process died"}
+    found["int8"] = {"reason": "the process died"}
     assert proofs.main(["unet", "--output", str(output)]) == 1
-    assert asked == ["train", *FORMATS]
+    assert asked == [[*FORMATS]]
     formats = json.loads(output.read_text())["unet"]["formats"]
     assert {form for form, result in formats.items() if result["proved"]} == set(FORMATS) - {"int8"}
-    assert formats["int8"]["error"] == "the process died" and "onnxruntime" in formats["onnx"]["versions"]
+    assert formats["int8"]["reason"] == "the process died" and "onnxruntime" in formats["onnx"]["versions"]
 
     asked.clear()
     found["int8"] = GOOD
     assert proofs.main(["unet", "--output", str(output)]) == 0
-    assert asked == ["train", "int8"]
+    assert asked == [["int8"]]
     assert proofs.main(["unet", "--output", str(output)]) == 0
-    assert asked == ["train", "int8"]
+    assert asked == [["int8"]]
     assert proofs.main(["unet", "--output", str(output), "--again"]) == 0
-    assert asked == ["train", "int8", "train", *FORMATS]
+    assert asked == [["int8"], [*FORMATS]]
 
 
 def test_some_formats_alone(work, tmp_path):
     asked, _ = work
     output = tmp_path / "proofs.json"
     assert proofs.main(["unet", "--output", str(output), "--formats", "onnx", "tflite"]) == 0
-    assert asked == ["train", "onnx", "tflite"]
+    assert asked == [["onnx", "tflite"]]
     assert proofs.main(["unet", "--output", str(output)]) == 0
-    assert asked[3:] == ["train", "savedmodel", "int8"]
+    assert asked[1:] == [["savedmodel", "float16", "dynamic", "int8"]]
 
 
 def test_proofs_of_another_network_do_not_count(work, tmp_path):
@@ -65,33 +68,44 @@ def test_proofs_of_another_network_do_not_count(work, tmp_path):
     output.write_text(json.dumps(stored))
     asked.clear()
     again = proofs.prove(["unet"], output)
-    assert asked == ["train", *FORMATS] and again["other"] == {"kept": True}
+    assert asked == [[*FORMATS]] and again["other"] == {"kept": True}
 
 
 def test_a_training_that_fails_proves_nothing(work, monkeypatch, tmp_path):
-    monkeypatch.setattr(proofs, "_in_own_process", lambda *arguments: {"error": "ValueError: no"})
+    monkeypatch.setattr(proofs, "_in_own_process", lambda *arguments: {"reason": "ValueError: no"})
     found = proofs.prove(["unet"], tmp_path / "proofs.json")["unet"]["formats"]
-    assert all(not found[form]["proved"] and found[form]["error"] == "ValueError: no" for form in FORMATS)
+    assert all(not found[form]["proved"] and found[form]["reason"] == "ValueError: no" for form in FORMATS)
 
 
 @pytest.mark.parametrize(
-    ("form", "change", "sentence"),
+    ("form", "good", "change", "sentence"),
     [
-        ("onnx", {"label_agreement": 0.9989}, "only 99.89% of the labels"),
-        ("tflite", {"logits_relative_error": 1.1e-4}, "the logits differ by 1.1e-04"),
-        ("tflite", {"logits_relative_error": float("nan")}, "the logits differ by nan"),
-        ("int8", {"label_agreement": 0.949}, "only 94.90% of the labels"),
-        ("int8", {"commonest_label_share": 0.91}, "gives 91.0% of the pixels one label"),
+        ("onnx", GOOD, {"agreement": 0.9989}, "only 99.89% of the labels"),
+        ("tflite", GOOD, {"agreement": float("nan")}, "only nan% of the labels"),
+        ("int8", GOOD, {"agreement": 0.949}, "only 94.90% of the labels"),
+        ("int8", GOOD, {"commonest_label_share": 0.91}, "gives 91.0% of the pixels one label"),
+        ("savedmodel", FOUND, {"agreement": 0.98}, "only 98.00% of the detections"),
+        ("int8", FOUND, {"agreement": 0.79}, "only 79.00% of the detections"),
+        ("onnx", FOUND, {"count": 7}, "finds 7 objects in 8 pictures"),
     ],
 )
-def test_shortcomings_are_told(form, change, sentence):
-    assert proofs._shortcoming(form, GOOD, 1e-4) == {}
-    assert sentence in proofs._shortcoming(form, {**GOOD, **change}, 1e-4)["error"]
+def test_shortcomings_are_told(form, good, change, sentence):
+    assert proofs._shortcoming(form, good) == {}
+    assert sentence in proofs._shortcoming(form, {**good, **change})["reason"]
+
+
+def test_the_table_has_every_model_and_format(work, tmp_path):
+    page = tmp_path / "formats.md"
+    assert proofs.main(["unet", "--output", str(tmp_path / "proofs.json"), "--formats", "onnx", "--table", str(page)]) == 0
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
+    assert len(rows) == len(list_models()) * len(FORMATS)
+    assert "| `unet` | onnx | 5 (2) | 1.50 | 100.00% | 1.0e-07 | 1.5 |  |" in rows
+    assert "| `unet` | int8 | - | - | - | - | - | not run yet |" in rows
 
 
 def test_a_process_that_dies_or_fails_is_told():
-    assert proofs._in_own_process(os._exit, 3) == {"error": "the process died"}
-    assert proofs._in_own_process(int, "x")["error"].startswith("ValueError: invalid literal")
+    assert proofs._in_own_process(os._exit, 3) == {"reason": "the process died"}
+    assert proofs._in_own_process(int, "x")["reason"].startswith("ValueError: invalid literal")
     assert proofs._in_own_process(dict, [("a", 1)]) == {"a": 1}
 
 
@@ -101,7 +115,8 @@ def test_unknown_model(tmp_path):
 
 
 @pytest.mark.slow
-def test_unet_is_proved_for_real(tmp_path):
-    formats = proofs.prove(["unet"], tmp_path / "proofs.json")["unet"]["formats"]
+@pytest.mark.parametrize("name", ["unet", "retinanet_mobilenetv2_fpn", "fastrcnn_resnet50_fpn"])
+def test_it_is_proved_for_real(name, tmp_path):
+    formats = proofs.prove([name], tmp_path / "proofs.json")[name]["formats"]
     assert {form for form, result in formats.items() if result["proved"]} == set(FORMATS)
     assert formats["int8"]["bytes"] < 0.5 * formats["tflite"]["bytes"]

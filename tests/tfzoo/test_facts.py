@@ -237,8 +237,8 @@ def known(monkeypatch, tmp_path):
         "options": {"width_multiplier": 0.125},
         "image_size": [96, 128],
         "formats": {
-            "onnx": {"proved": True, "label_agreement": 1.0, "logits_relative_error": 2.5e-7},
-            "int8": {"proved": False, "error": "the process died"},
+            "onnx": {"proved": True, "agreement": 1.0, "error": 2.5e-7},
+            "int8": {"proved": False, "reason": "the process died"},
         },
     }
     for key in list(MODELS):
@@ -263,7 +263,7 @@ def test_details(known, capsys):
         "134,000,000 (with 21 classes)",
         "460 pixels (theoretical)",
         "mIoU 62.2 (VOC 2012 test)",
-        "onnx       100.00% of the labels equal Keras's, logits differ by 2.5e-07",
+        "onnx       100.00% of the labels equal Keras's, error 2.5e-07 of the logits",
         "with width_multiplier=0.125 at 96x128",
         "width_multiplier=1.0, batch_norm=False, dropout=0.5, class_names=None",
         "stride=8",
@@ -277,7 +277,7 @@ def test_json_tells_all(known, capsys):
     assert main(["models", "--json"]) == 0
     (model,) = json.loads(capsys.readouterr().out)
     assert model["parameters"] == 134_000_000 and model["image_size"] == [512, 512] and model["formats_proved"] == ["onnx"]
-    assert model["proofs"]["formats"]["int8"]["error"] == "the process died"
+    assert model["proofs"]["formats"]["int8"]["reason"] == "the process died"
 
 
 def test_real_table_fits_a_terminal(capsys):

@@ -129,6 +129,10 @@ class ZooModel(keras.Model):
         """
         return None
 
+    def decoding(self, image_size) -> dict | None:
+        """What makes of raw outputs the answer, for pictures of (height, width): see ``export.decoding``; None: nothing."""
+        return None
+
     def answer_settings(self) -> tuple:
         """What may be changed on a model and is fixed in its deployed graph: where it changes, there is a graph of its own."""
         return ()

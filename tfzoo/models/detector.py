@@ -37,6 +37,7 @@ class BoxDetector(ZooModel):
     divisor = 32  # the network's input is padded to multiples of it
     loss_names = ("classification", "box")  # what ``losses_of`` returns, beside "foreground"
     setting_names = ()
+    box_rule, score_rule = None, None  # names in ``export.decoding``
     float_layers = ()  # names of layers of the network that stay float in int8 files
 
     def __init__(
@@ -125,6 +126,26 @@ class BoxDetector(ZooModel):
         labels = ops.cast(y["labels"], "int32")
         return {"boxes": boxes, "labels": labels, "real": real_boxes(boxes, labels)}
 
+    def decoding(self, image_size):
+        resized, padded = (tuple(map(int, size)) for size in self.input_sizes(tuple(image_size)))
+        return {
+            "boxes": self.box_rule,
+            "numbers": self.box_numbers(),
+            "scores": self.score_rule,
+            "first_label": 0,
+            "image_size": list(image_size),
+            "network_size": list(resized),
+            **self.decoding_settings(resized, padded),
+        }
+
+    def box_numbers(self) -> dict:
+        """What ``box_rule`` needs beside the heads and anchors."""
+        return {}
+
+    def decoding_settings(self, resized, padded) -> dict:
+        """What else ``decoding`` holds, for the network's input (height, width) without and with its padding."""
+        raise NotImplementedError
+
     def integer_parts(self):
         """The network; where a box is, and which of two is the better one, needs more than 8 bits."""
         return [self.name], [*self.float_layers]
@@ -187,6 +208,17 @@ class Detector(BoxDetector):
             anchors: float32 [A, 4].
         """
         raise NotImplementedError
+
+    def decoding_settings(self, resized, padded):
+        return {
+            "anchors": ops.convert_to_numpy(self.anchors(padded)),
+            "groups": self.anchor_groups(padded),
+            **{name: getattr(self, name) for name in self.setting_names},
+        }
+
+    def anchor_groups(self, padded):
+        """Numbers of anchors of which, one after the other, the best candidates are chosen; []: of all; None: of each class."""
+        return []
 
     def losses_of(self, heads, truth, image_size, training):
         return self.head_losses(heads, truth["boxes"], truth["labels"], truth["real"], self.anchors(image_size))

@@ -37,6 +37,7 @@ class FCOS(PyramidDetector):
 
     generator = POINTS
     class_layers = ("head.classification_head.cls_logits",)
+    box_rule, score_rule = "distances", "sigmoid_and_centerness"
     loss_names = ("classification", "box", "centerness")
 
     def __init__(

@@ -50,13 +50,15 @@ class PyramidDetector(Detector):
     def anchors(self, image_size):
         return self.generator.grid(level_sizes(image_size, FINEST_STRIDE, BACKBONE_LEVELS, LEVELS), image_size)
 
+    def anchor_groups(self, padded):
+        sizes = level_sizes(padded, FINEST_STRIDE, BACKBONE_LEVELS, LEVELS)
+        return [height * width * self.generator.per_cell for height, width in sizes]
+
     def candidates(self, heads, anchors, image_size):
         """See ``Detector``; the best ``topk_candidates`` pairs of anchor and class on each level, before the threshold."""
         padded = tuple(multiple_above(side, self.divisor) for side in image_size)
-        sizes = level_sizes(padded, FINEST_STRIDE, BACKBONE_LEVELS, LEVELS)
-        counts = [height * width * self.generator.per_cell for height, width in sizes]
         parts, first = [], 0
-        for count in counts:
+        for count in self.anchor_groups(padded):
             level = {name: x[:, first : first + count] for name, x in heads.items()}
             parts.append(self._of_level(level, anchors[first : first + count]))
             first = first + count

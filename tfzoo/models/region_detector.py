@@ -51,6 +51,7 @@ class RegionDetector(BoxDetector):
     """
 
     background_column = True  # a checkpoint's columns are its classes and, first, the background
+    box_rule, score_rule = "deltas", "softmax_of_regions"
     raw_in_integers = False  # proposals
     proposals_layer: str  # name of the layer in the graph that gives the proposals
 
@@ -218,6 +219,21 @@ class RegionDetector(BoxDetector):
         return ops.take_along_axis(numbers, columns[..., None, None], axis=2)[:, :, 0]
 
     # === Answer ===
+
+    def box_numbers(self):
+        return {"weights": CODER.weights}
+
+    def decoding_settings(self, resized, padded):
+        return {
+            "anchors": None,
+            "groups": [],
+            "topk_candidates": MOST_CANDIDATES,
+            "min_side": MIN_SIDE,
+            "first_label": 1 - self.first_column,
+            "score_thresh": self.box_score_thresh,
+            "nms_thresh": self.box_nms_thresh,
+            "detections_per_img": self.box_detections_per_img,
+        }
 
     def candidates(self, heads, image_size):
         """What may be detections: boxes float32 [B, M, 4], scores float32 [B, M], columns int32 [B, M]; see ``Detector``."""

@@ -47,6 +47,7 @@ class RetinaNet(PyramidDetector):
 
     generator = ANCHORS
     class_layers = {"head.classification_head.cls_logits": ANCHORS.per_cell}  # channels for each class
+    box_rule, score_rule = "deltas", "sigmoid"
 
     def __init__(
         self,
@@ -147,6 +148,9 @@ class RetinaNet(PyramidDetector):
         return ops.sum(ops.abs(deltas - CODER.encode(wanted, anchors)), axis=-1)
 
     # === Answer ===
+
+    def box_numbers(self):
+        return {"weights": CODER.weights}
 
     def ranking(self, heads):
         return heads["cls_logits"]

@@ -42,6 +42,7 @@ class MultiBoxDetector(FixedSizeDetector):
 
     background_column = True  # a checkpoint's columns are its classes and, first, the background
     coder = BoxCoder((10.0, 10.0, 5.0, 5.0))
+    box_rule, score_rule = "deltas", "softmax"
 
     def __init__(self, num_classes, class_names=None, background_listed=None, **kwargs):
         if background_listed is None:
@@ -92,6 +93,15 @@ class MultiBoxDetector(FixedSizeDetector):
         return 0 if self.options["background_listed"] else 1
 
     # === Answer ===
+
+    def box_numbers(self):
+        return {"weights": self.coder.weights}
+
+    def anchor_groups(self, padded):
+        return None
+
+    def decoding(self, image_size):
+        return super().decoding(image_size) | {"first_label": 1 - self._first_column}
 
     def candidates(self, heads, anchors, image_size):
         probabilities = ops.softmax(heads["cls_logits"], axis=-1)[..., 1:]

@@ -45,6 +45,7 @@ class YOLOv1(FixedSizeDetector):
     """
 
     class_layers = ("connected",)
+    box_rule, score_rule = "cells", "cells"
     loss_names = ("classification", "box", "objectness")
 
     def __init__(
@@ -158,6 +159,9 @@ class YOLOv1(FixedSizeDetector):
         }
 
     # === Answer ===
+
+    def box_numbers(self):
+        return {"stride": STRIDE, "side": self.side}
 
     def candidates(self, heads, anchors, image_size):
         grid, count = self.options["grid"], self.options["boxes_per_cell"]

@@ -48,6 +48,7 @@ class YOLOv2(Detector):
     """
 
     class_layers = ("conv22",)
+    box_rule, score_rule = "cells_and_anchors", "objectness_and_softmax"
     loss_names = ("classification", "box", "objectness")
 
     def __init__(
@@ -177,6 +178,9 @@ class YOLOv2(Detector):
         return ops.sum(shift + ops.square(numbers[..., 2:] - scales), axis=-1)
 
     # === Answer ===
+
+    def box_numbers(self):
+        return {"stride": STRIDE}
 
     def candidates(self, heads, anchors, image_size):
         boxes = clip_boxes(self.decode(heads["bbox_regression"], ops.convert_to_tensor(anchors)), *image_size)
