@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 
-from tfzoo.errors import ExportError, find_sentence
+from tfzoo.errors import ExportError, InputError, find_sentence
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -207,7 +207,9 @@ def run_export(args):
     from tfzoo.files import claim_file
     from tfzoo.weights import open_model
 
-    for place in (args.output, f"{args.output}.json", args.json):  # the second one is the file's sidecar
+    if args.debug_quantization and args.quantize != "int8":
+        raise InputError("--debug-quantization looks into int8 files: give --quantize int8 too.")
+    for place in (args.output, f"{args.output}.json", args.json, args.debug_quantization):  # the second one is the file's sidecar
         if place:
             claim_file(place, args.overwrite)
     model = open_model(args.artifact, args.weights)
@@ -228,6 +230,17 @@ def run_export(args):
     print(report)
     if args.json:
         report.save(args.json)
+    if args.debug_quantization:
+        _debug_quantization(model, args)
+
+
+def _debug_quantization(model, args):
+    from tfzoo.export import quantization
+
+    losses = quantization.debug(model, args.output, args.calibration)
+    quantization.write(losses, args.debug_quantization)
+    print(f"\nWhere it loses the most; all tensors, in their order, are in {args.debug_quantization}:\n")
+    print(quantization.format_table(losses))
 
 
 def run_serve_export(args):
@@ -485,6 +498,9 @@ def _add_export(commands):
         type=_count_or_any,
         metavar="N",
         help="Fast R-CNN: so many a picture, or 'any' for SavedModel and ONNX (default: any; TFLite: 300)",
+    )
+    parser.add_argument(
+        "--debug-quantization", metavar="FILE", help="with int8: write what every tensor loses (CSV), and show the worst ones"
     )
     _add_bound(parser, "--time-limit", "SECONDS", "takes longer (default: an hour)")
     _add_bound(parser, "--memory-limit", "GB", "holds more (default: 0.8 of the machine's memory)")
