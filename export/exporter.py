@@ -17,10 +17,11 @@ from tfzoo.export import sidecar as sidecars
 from tfzoo.export.calibration import pictures as draw_pictures
 from tfzoo.export.calibration import scattered_boxes
 from tfzoo.export.decoding import decode, pack
+from tfzoo.export.delegates import not_on_gpu
 from tfzoo.export.report import ExportReport
 from tfzoo.export.runner import load
 from tfzoo.files import size_on_disk
-from tfzoo.layers.roi_align import portable
+from tfzoo.layers.target import graph_for
 from tfzoo.models.base import check_images
 
 FORMATS = {"savedmodel": "", "tflite": ".tflite", "onnx": ".onnx"}
@@ -93,7 +94,7 @@ def export(
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         draft = pathlib.Path(folder) / f"draft{FORMATS[format]}"
-        with portable():
+        with graph_for(portable=True, integers=quantization in tflite.CALIBRATED):
             bounds = {"seconds": time_limit, "memory": memory_limit}
             operators = _write(deployed, draft, format, quantization, size, batch, real, proposals, **bounds)
         checked = _as_inputs((real * CHECKED_PICTURES)[: max(CHECKED_PICTURES, batch_size)], proposals)
@@ -123,6 +124,7 @@ def export(
             latency_ms=verify.latency(runner, {name: values[: batch or 1] for name, values in checked.items()}),
             compared_on=source["source"],
             calibration=source if quantization in tflite.CALIBRATED else None,
+            not_on_gpu=not_on_gpu(draft) if format == "tflite" else None,
             notes=_notes(quantization, calibration, parity),
         )
         del runner

@@ -24,6 +24,8 @@ class ExportReport:
         latency_ms: median time for one run, in this machine's default number of threads.
         compared_on: where those pictures come from.
         calibration: where the int8 ranges come from: {"source", "pictures"}, or None.
+        not_on_gpu: of a TFLite file, operators that TensorFlow Lite's GPU delegate leaves to the processor: name -> how often, see
+            ``delegates.not_on_gpu``; None: it is another format.
         notes: what a person should know.
     """
 
@@ -39,6 +41,7 @@ class ExportReport:
     latency_ms: float
     compared_on: str
     calibration: dict | None = None
+    not_on_gpu: dict[str, int] | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
 
     @property
@@ -62,9 +65,17 @@ class ExportReport:
         lines = [
             f"{self.path}: {self.format}{f' {self.quantization}' if self.quantization else ''}, {self.bytes / 1e6:.2f} MB, "
             f"pictures of {size}, batch {self.batch_size or 'any'}, {self.latency_ms:.1f} ms a run",
-            f"  operators: {', '.join(f'{name} {count}' for name, count in sorted(self.operators.items()))}",
+            f"  operators: {_listed(self.operators)}",
         ]
+        if self.not_on_gpu is not None:
+            lines.append(
+                f"  a GPU delegate takes all of these{' but' if self.not_on_gpu else ''} {_listed(self.not_on_gpu)}".rstrip()
+            )
         for output, errors in self.parity.items():
             text = ", ".join(f"{key.replace('_', ' ')} {value:.6g}" for key, value in errors.items())
             lines.append(f"  {output} against Keras on {self.checked_pictures} pictures ({self.compared_on}): {text}")
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+
+
+def _listed(counts):
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))

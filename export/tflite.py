@@ -70,7 +70,7 @@ def _quantize(calibrated, integers):
         if not integers(name):
             names.add(name)
             if len(results) > 1:
-                kinds.add(_kind(model.operatorCodes[operator.opcodeIndex]).lower())
+                kinds.add(kind_of(model.operatorCodes[operator.opcodeIndex]).lower())
             for tensor in results:
                 tensor.quantization = None
     builder = flatbuffers.Builder(len(calibrated))
@@ -115,10 +115,10 @@ def operators(data: bytes) -> dict[str, int]:
             raise ExportError(
                 f"The TFLite file holds the operator {code.customCode.decode()}, which is no builtin: it cannot run everywhere."
             )
-    kinds = [_kind(code) for code in model.operatorCodes]
+    kinds = [kind_of(code) for code in model.operatorCodes]
     return dict(collections.Counter(kinds[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators))
 
 
-def _kind(code):
+def kind_of(code):
     """An operator's name in the file format. The older one-byte field holds what fits into it, the newer one the rest."""
     return OPERATORS[max(code.builtinCode, code.deprecatedBuiltinCode)]

@@ -35,14 +35,12 @@ def test_quantized_files_are_smaller_and_close(exported, form):
 
 
 def test_int8_convolutions_are_integers_and_pictures_stay_uint8(exported):
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
     path, report = exported["int8"]
-    interpreter = Interpreter(str(path), experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
-    dtypes = [detail["dtype"] for detail in interpreter.get_tensor_details()]
-    # A float tensor each for the pictures and the scores; everything between is int8, biases and shapes are int32.
-    assert dtypes.count(np.float32) == 2 and dtypes.count(np.int8) > report.operators["CONV_2D"]
-    assert interpreter.get_input_details()[0]["dtype"] == np.uint8
+    types = result_types(path)
+    before, answer = {"CAST", "MUL"}, {"DEQUANTIZE", "SOFTMAX", "REDUCE_MAX", "ARG_MAX"}
+    assert all(types[kind] == {"INT8"} for kind in types.keys() - before - answer), types
+    assert types["SOFTMAX"] == types["REDUCE_MAX"] == {"FLOAT32"} and types["CAST"] == {"FLOAT32", "UINT8"}
+    assert load(path)._interpreter.get_input_details()[0]["dtype"] == np.uint8
     assert report.calibration == {"source": "shapes:64x96 train", "pictures": 64, "seed": 0}
 
 

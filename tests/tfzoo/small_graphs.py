@@ -6,11 +6,11 @@ import tensorflow as tf
 
 from tfzoo.export import onnx as onnx_files
 from tfzoo.export import savedmodel, tflite
-from tfzoo.layers.roi_align import portable
+from tfzoo.layers.target import graph_for
 
 
 def _saved(model, folder, size, batch):
-    with portable():
+    with graph_for(portable=True):
         savedmodel.write(model, folder, size, batch)
     return folder
 

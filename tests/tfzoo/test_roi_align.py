@@ -15,7 +15,8 @@ from test_torchvision import reference_program
 
 from tfzoo.benchmarks import roi_align as benchmark
 from tfzoo.layers import roi_align as module
-from tfzoo.layers.roi_align import assign_levels, portable, roi_align
+from tfzoo.layers.roi_align import assign_levels, roi_align
+from tfzoo.layers.target import graph_for
 
 # Numbers lie between 0 and 1, maps have up to 40 pixels a side: rounding a position there moves an answer by up to 5e-6.
 CLOSE = {"rtol": 0, "atol": 1e-5}
@@ -26,7 +27,7 @@ def by_kernel(*args, **options):
 
 
 def by_gather(*args, **options):
-    with portable():
+    with graph_for(portable=True):
         return roi_align(*args, **options)
 
 

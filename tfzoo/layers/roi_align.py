@@ -4,33 +4,20 @@ He et al. 2017 (Mask R-CNN, section 3 and figure 3); Lin et al. 2017 (FPN, equat
 compiled operator: a sample farther than one pixel outside the map counts zero, a nearer one takes the edge's value.
 
 There are three forms, proved equal. On TensorFlow: ``crop_and_resize`` on maps with a repeated edge, the regions split by level, so
-that each level is read once for its own regions. Inside ``portable()``: a gather from all levels in a row, since TFLite and ONNX's
+that each level is read once for its own regions. In portable graphs: a gather from all levels in a row, since TFLite and ONNX's
 default domain lack that operator. Compiled by XLA, on JAX or TensorFlow: the same point by point, which XLA fuses into one loop.
 ``python -m tfzoo.benchmarks.roi_align`` times them. Float32 rounds a position 100 pixels from the map's corner by some 1e-5 pixels
 (torchvision's own too), so answers differ by that much of the difference between neighbouring pixels.
 """
-
-import contextlib
-import contextvars
 
 import keras
 import numpy as np
 from keras import ops
 
 from tfzoo.layers.boxes import box_area
+from tfzoo.layers.target import target
 
 GATHERED_AT_ONCE = 2**25  # numbers of one picture, 128 MiB: 1000 regions of 7x7x256 would take 800 MB
-_portable = contextvars.ContextVar("portable", default=False)
-
-
-@contextlib.contextmanager
-def portable():
-    """Inside it ``roi_align`` uses the form that converts to TFLite's builtin operators and ONNX's default domain."""
-    token = _portable.set(True)
-    try:
-        yield
-    finally:
-        _portable.reset(token)
 
 
 def assign_levels(boxes, finest, coarsest, canonical_size=224, canonical_level=4):
@@ -83,7 +70,7 @@ def roi_align(features, boxes, size, scales, sampling_ratio=2, aligned=False, le
 
 def _form():
     """The fastest form where this runs."""
-    if _portable.get():
+    if target().portable:
         return _gather
     if keras.backend.backend() != "tensorflow":
         return _gather_by_point

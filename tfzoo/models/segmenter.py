@@ -36,6 +36,10 @@ class Segmenter(ZooModel):
         """Returns the logits [B, H, W, C] for normalised pixels [B, H, W, 3], Keras tensors; or {"out": logits, "aux": logits}."""
         raise NotImplementedError
 
+    def integer_parts(self):
+        """The network; of its answer the probability needs more than 8 bits, and in float both take less time."""
+        return [self.name], []
+
     def build_deployed(self, network, raw):
         return DeployedSegmenter(network, raw=raw)
 
