@@ -41,7 +41,7 @@ class DetectionInput(keras.layers.Layer):
         given = ops.shape(images)[1:3]
         pixels = self.normalization(images)
         resized, padded = self.sizes(given)
-        if self.fixed_size or self.min_size:
+        if (self.fixed_size or self.min_size) and not _equal(given, resized):
             pixels = resize(pixels, resized)
         if self.divisor > 1:
             pixels = ops.pad(pixels, [[0, 0], [0, padded[0] - resized[0]], [0, padded[1] - resized[1]], [0, 0]])
@@ -82,6 +82,11 @@ class DetectionInput(keras.layers.Layer):
             "fixed_size": self.fixed_size,
             "divisor": self.divisor,
         }
+
+
+def _equal(size, other):
+    """Whether both sizes are known and equal."""
+    return all(isinstance(side, int) for side in (*size, *other)) and tuple(size) == tuple(other)
 
 
 def multiple_above(side, divisor):
