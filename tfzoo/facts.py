@@ -204,10 +204,8 @@ def _proof_lines(proof):
     lines = []
     for form, result in formats:
         found, error = ("detections", "px of their boxes") if "count" in result else ("labels", "of the logits")
-        lines.append(
-            f"{'' if lines else 'proved':<16} {form:<10} {result['agreement']:.2%} of the {found} equal Keras's, "
-            f"error {result['error']:.1e} {error}"
-        )
+        told = "" if result["error"] is None else f", error {result['error']:.1e} {error}"
+        lines.append(f"{'' if lines else 'proved':<16} {form:<10} {result['agreement']:.2%} of the {found} equal Keras's{told}")
     if lines:
         options = ", ".join(f"{key}={value}" for key, value in proof["options"].items()) or "its default options"
         lines.append(f"{'':<16} with {options} at {'x'.join(map(str, proof['image_size']))}")
