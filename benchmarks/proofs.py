@@ -276,8 +276,9 @@ hours, not days) that had learned drawn shapes for {steps} steps, at {size}, and
 that it had not seen. Agreement: the share of a segmenter's labels that equal Keras's, or of a detector's detections that do (label,
 box within 0.1 px, score within 1e-3); of quantized files of detectors, the share of Keras's objects that are found again (same
 label, IoU 0.5); narrow models lose more by it than wide ones. Error: a segmenter's logits, norm of the difference over norm; a
-detector's boxes, pixels, the largest of those that agree. Latency: the median of five runs of one picture, on the machine that made the table, with whatever else it did: for
-comparing the formats of one model, roughly. int8 files compute the network in integers, and decoding and NMS in float.
+detector's boxes, pixels, the largest of those that agree. Latency: the median of five runs of one picture, on the machine that
+made the table, with whatever else it did: for comparing the formats of one model, roughly. int8 files compute the network in
+integers, and decisions, decoding and NMS in float.
 
 | model | format | operators (kinds) | MB | agreement | error | ms | if not proved, why |
 |---|---|---|---|---|---|---|---|
