@@ -1,5 +1,6 @@
 """``export``: write, prove, then put in place."""
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -77,6 +78,76 @@ def export(
         ExportError: an operator that not every runtime has, or an answer that is too far off, or a conversion that exceeds a
             bound; nothing is written then.
     """
+    plan = _plan(model, path, format, quantization, image_size, batch_size, raw, proposals)
+    if plan.format != "savedmodel":
+        converter.CONVERTER.start()  # it gets ready while the graph is built
+    real, source = draw_pictures(calibration, plan.size or DEFAULT_SIZE)
+    plan.path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{plan.path.name}.", dir=plan.path.parent) as folder:
+        draft = pathlib.Path(folder) / f"draft{FORMATS[plan.format]}"
+        operators = _write(plan, draft, real, {"seconds": time_limit, "memory": memory_limit})
+        checked = _as_inputs((real * CHECKED_PICTURES)[: max(CHECKED_PICTURES, batch_size)], plan.proposals)
+        runner, parity = _prove(plan, draft, checked)
+        report = ExportReport(
+            path=str(plan.path),
+            format=plan.format,
+            quantization=quantization,
+            bytes=size_on_disk(draft),
+            image_size=plan.size,
+            batch_size=plan.batch,
+            operators=operators,
+            parity=parity,
+            checked_pictures=len(checked["images"]),
+            latency_ms=verify.latency(runner, {name: values[: plan.batch or 1] for name, values in checked.items()}),
+            compared_on=source["source"],
+            calibration=source if plan.is_calibrated else None,
+            not_on_gpu=not_on_gpu(draft) if plan.format == "tflite" else None,
+            notes=_notes(plan, calibration, parity),
+        )
+        del runner
+        _put_in_place(draft, plan.path)
+    return report
+
+
+# === What is asked for ===
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What an export is to be, once all that was asked for is known to fit: see ``export``.
+
+    Attributes:
+        size: (height, width) of the pictures, or None for any.
+        batch: pictures at once, or None for any.
+        proposals: how many, "any", or None where the model takes none.
+    """
+
+    model: keras.Model
+    path: pathlib.Path
+    format: str
+    quantization: str | None
+    size: tuple[int, int] | None
+    batch: int | None
+    raw: bool
+    proposals: int | str | None
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether pictures set its ranges."""
+        return self.quantization in tflite.CALIBRATED
+
+    @property
+    def picture_type(self):
+        """What the SavedModel takes that the file is converted from."""
+        return tf.float32 if self.quantization == "full_int8" else tf.uint8
+
+    def predict(self, inputs, raw=False):
+        """What Keras answers."""
+        inputs = inputs if self.proposals else inputs["images"]
+        return self.model.deployed(raw=raw).predict(inputs, verbose=0)
+
+
+def _plan(model, path, format, quantization, image_size, batch_size, raw, proposals):
     path = pathlib.Path(path)
     check_exportable(model)
     format = _choose_format(path, format)
@@ -85,51 +156,7 @@ def export(
     size, proposals = _choose_size(model, format, image_size), _choose_proposals(model, format, proposals)
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1.")
-    batch = batch_size if format == "tflite" else None
-    if format != "savedmodel":
-        converter.CONVERTER.start()  # it gets ready while the graph is built
-    real, source = draw_pictures(calibration, size or DEFAULT_SIZE)
-    deployed = model.deployed(raw=raw)
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        draft = pathlib.Path(folder) / f"draft{FORMATS[format]}"
-        with graph_for(portable=True, integers=quantization in tflite.CALIBRATED):
-            bounds = {"seconds": time_limit, "memory": memory_limit}
-            operators = _write(deployed, draft, format, quantization, size, batch, real, proposals, **bounds)
-        checked = _as_inputs((real * CHECKED_PICTURES)[: max(CHECKED_PICTURES, batch_size)], proposals)
-        reference = deployed.predict(checked if proposals else checked["images"], verbose=0)
-        sidecar = _sidecar(model, size, batch, raw, quantization, proposals)
-        sidecars.write(sidecar, draft)
-        runner = load(draft)
-        answer = verify.run_in_batches(runner, **checked)
-        parity = verify.compare(answer, reference)
-        if sidecar.decoding:
-            complete = model.predict(checked if proposals else checked["images"], verbose=0)
-            parity |= verify.compare_decoded(decode(answer, sidecar.decoding), complete)
-        verify.check(parity, quantization, model.remembers_maxima)
-        sidecar.outputs = sidecars.meanings(model.task, reference, runner.integers)
-        sidecar.parity, sidecar.integers, sidecar.digest = parity, runner.integers, sidecars.digest(draft)
-        sidecars.write(sidecar, draft)
-        report = ExportReport(
-            path=str(path),
-            format=format,
-            quantization=quantization,
-            bytes=size_on_disk(draft),
-            image_size=size,
-            batch_size=batch,
-            operators=operators,
-            parity=parity,
-            checked_pictures=len(checked["images"]),
-            latency_ms=verify.latency(runner, {name: values[: batch or 1] for name, values in checked.items()}),
-            compared_on=source["source"],
-            calibration=source if quantization in tflite.CALIBRATED else None,
-            not_on_gpu=not_on_gpu(draft) if format == "tflite" else None,
-            notes=_notes(quantization, calibration, parity),
-        )
-        del runner
-        _put_in_place(draft, path)
-    return report
+    return Plan(model, path, format, quantization, size, batch_size if format == "tflite" else None, raw, proposals)
 
 
 def check_exportable(model) -> None:
@@ -207,13 +234,30 @@ def _choose_proposals(model, format, proposals):
     return proposals
 
 
-def _as_inputs(images, proposals) -> dict:
-    """What a file takes, by name, for pictures of one size; where it takes proposals, with boxes anywhere."""
-    inputs = {"images": np.stack(images)}
-    if proposals is None:
-        return inputs
-    count = TFLITE_PROPOSALS if proposals == savedmodel.ANY else proposals
-    return inputs | {"proposals": scattered_boxes(len(images), count, images[0].shape[:2])}
+# === Writing and proving ===
+
+
+def _write(plan, draft, real, bounds) -> dict[str, int]:
+    with graph_for(portable=True, integers=plan.is_calibrated):
+        if plan.format == "savedmodel":
+            _write_saved_model(plan, draft)
+            return savedmodel.operators(draft)
+        with tempfile.TemporaryDirectory() as intermediate:
+            _write_saved_model(plan, intermediate)
+            batches = _batches(plan, real) if plan.is_calibrated else None
+            return converter.convert(intermediate, draft, plan.quantization, batches, plan.model.integer_parts(), **bounds)
+
+
+def _write_saved_model(plan, folder):
+    savedmodel.write(plan.model.deployed(plan.raw), folder, plan.size, plan.batch, plan.proposals, plan.picture_type)
+
+
+def _batches(plan, pictures):
+    """What int8 ranges are set on: as many batches as there are pictures."""
+    if plan.quantization == "full_int8":
+        pictures = _of_full_range(pictures)
+    size = plan.batch
+    return (_as_inputs((pictures * size)[start : start + size], plan.proposals) for start in range(len(pictures)))
 
 
 def _of_full_range(pictures):
@@ -224,52 +268,59 @@ def _of_full_range(pictures):
     return changed
 
 
-def _write(deployed, draft, format, quantization, size, batch, real, proposals, **bounds) -> dict[str, int]:
-    if format == "savedmodel":
-        savedmodel.write(deployed, draft, size, batch, proposals)
-        return savedmodel.operators(draft)
-    with tempfile.TemporaryDirectory() as intermediate:
-        savedmodel.write(deployed, intermediate, size, batch, proposals, tf.float32 if quantization == "full_int8" else tf.uint8)
-        if format == "onnx":
-            return converter.convert(intermediate, draft, **bounds)
-        batches = _batches(real, quantization, batch, proposals) if quantization in tflite.CALIBRATED else None
-        return converter.convert(intermediate, draft, quantization, batches, deployed.network.integer_parts(), **bounds)
+def _as_inputs(images, proposals) -> dict:
+    """What a file takes, by name, for pictures of one size; where it takes proposals, with boxes anywhere."""
+    inputs = {"images": np.stack(images)}
+    if proposals is None:
+        return inputs
+    count = TFLITE_PROPOSALS if proposals == savedmodel.ANY else proposals
+    return inputs | {"proposals": scattered_boxes(len(images), count, images[0].shape[:2])}
 
 
-def _batches(pictures, quantization, size, proposals):
-    """What int8 ranges are set on: as many batches as there are pictures."""
-    if quantization == "full_int8":
-        pictures = _of_full_range(pictures)
-    return (_as_inputs((pictures * size)[start : start + size], proposals) for start in range(len(pictures)))
+def _prove(plan, draft, checked):
+    """Runs the draft, compares it with Keras, and writes its sidecar; returns its runner, and ``ExportReport.parity``."""
+    reference, sidecar = plan.predict(checked, plan.raw), _sidecar(plan)
+    sidecars.write(sidecar, draft)
+    runner = load(draft)
+    answer = verify.run_in_batches(runner, **checked)
+    parity = verify.compare(answer, reference)
+    if sidecar.decoding:
+        parity |= verify.compare_decoded(decode(answer, sidecar.decoding), plan.predict(checked))
+    verify.check(parity, plan.quantization, plan.model.remembers_maxima)
+    sidecar.outputs = sidecars.meanings(plan.model.task, reference, runner.integers)
+    sidecar.parity, sidecar.integers, sidecar.digest = parity, runner.integers, sidecars.digest(draft)
+    sidecars.write(sidecar, draft)
+    return runner, parity
 
 
-def _sidecar(model, size, batch, raw, quantization, proposals):
-    decoding = model.decoding(size) if raw and size else None
+def _sidecar(plan):
+    model = plan.model
+    decoding = model.decoding(plan.size) if plan.raw and plan.size else None
     if decoding and decoding["anchors"] is not None:
         decoding["anchors"] = pack(decoding["anchors"])
-    both = {} if proposals is None else {"proposals": proposals, "input": [sidecars.PICTURES, sidecars.PROPOSALS]}
+    both = {} if plan.proposals is None else {"proposals": plan.proposals, "input": [sidecars.PICTURES, sidecars.PROPOSALS]}
     return sidecars.Sidecar(
         model=model.name,
         task=model.task,
         class_names=model.class_names,
-        image_size=size,
-        batch_size=batch,
-        raw=raw,
-        quantization=quantization,
+        image_size=plan.size,
+        batch_size=plan.batch,
+        raw=plan.raw,
+        quantization=plan.quantization,
         decoding=decoding,
         **both,
     )
 
 
-def _notes(quantization, calibration, parity):
+def _notes(plan, calibration, parity):
     notes = []
-    if quantization in tflite.CALIBRATED and calibration is None:
+    if plan.is_calibrated and calibration is None:
         notes.append("int8 ranges were set on drawn shapes: give calibration= (--calibration) pictures of your own kind.")
     if parity.get("detections", {}).get("count") == 0:
         notes.append("the model found nothing in the pictures that it was compared on: give pictures of its kind (--calibration).")
     labels, objects = parity.get("labels", {}).get("agreement", 1.0), parity.get("detections", {}).get("found_again", 1.0)
     for share, said in ((labels, "labels equal Keras's"), (objects, "detections of Keras are found again")):
-        if quantization and share < LOW_AGREEMENT:
+        if plan.quantization and share < LOW_AGREEMENT:
             notes.append(f"only {share:.1%} of the {said}: measure the file with 'tfzoo evaluate' before you use it.")
     return notes
 

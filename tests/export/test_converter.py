@@ -2,10 +2,8 @@
 
 import os
 import pathlib
-import signal
 import subprocess
 import sys
-import threading
 import time
 
 import numpy as np
@@ -55,11 +53,8 @@ def test_a_bound_that_is_exceeded_ends_the_conversion(tiny, older, bound, messag
     export(tiny, older[0])  # in a new process
 
 
-def test_a_conversion_whose_process_ends_is_told(tiny, older):
-    converter.CONVERTER.start()
-    process = converter.CONVERTER._process
-    os.kill(process.pid, signal.SIGSTOP)  # so that it has the job and does nothing with it
-    threading.Timer(1.0, process.kill).start()
+def test_a_conversion_whose_process_ends_is_told(tiny, older, monkeypatch):
+    monkeypatch.setattr(converter.Converter, "_check", lambda self, *bounds: self._process.kill())
     with pytest.raises(ExportError, match="ended"):
         export(tiny, older[0])
     assert unchanged(*older)
