@@ -43,12 +43,13 @@ def export(
     batch_size=1,
     raw=False,
     proposals=None,
+    float_input=False,
     time_limit=None,
     memory_limit=None,
 ) -> ExportReport:
     """Exports a model and proves the file: it is run in its own runtime and compared with Keras before it is put in place.
 
-    The file takes uint8 pictures and answers what ``model.predict`` answers, under the same names. An older export at ``path``
+    The file takes pictures, 0 to 255, and answers what ``model.predict`` answers, under the same names. An older export at ``path``
     is replaced in one step, and only once the new one has passed; anything else there is left alone.
 
     Args:
@@ -66,6 +67,7 @@ def export(
         raw: answer ``logits``, or a detector's heads, instead of the answer.
         proposals: of a model that takes them: how many the file takes with each picture, or "any" (SavedModel and ONNX). None: any,
             and 300 for TFLite.
+        float_input: the file takes float32 pictures, not uint8 ones: 0 to 255 all the same.
         time_limit, memory_limit: seconds and bytes for the conversion to TFLite or ONNX, which runs in a process of its own. None:
             an hour, and 0.8 of the machine's memory.
 
@@ -78,7 +80,7 @@ def export(
         ExportError: an operator that not every runtime has, or an answer that is too far off, or a conversion that exceeds a
             bound; nothing is written then.
     """
-    plan = _plan(model, path, format, quantization, image_size, batch_size, raw, proposals)
+    plan = _plan(model, path, format, quantization, image_size, batch_size, raw, proposals, float_input)
     if plan.format != "savedmodel":
         converter.CONVERTER.start()  # it gets ready while the graph is built
     real, source = draw_pictures(calibration, plan.size or DEFAULT_SIZE)
@@ -130,6 +132,7 @@ class Plan:
     batch: int | None
     raw: bool
     proposals: int | str | None
+    float_input: bool
 
     @property
     def is_calibrated(self) -> bool:
@@ -139,7 +142,7 @@ class Plan:
     @property
     def picture_type(self):
         """What the SavedModel takes that the file is converted from."""
-        return tf.float32 if self.quantization == "full_int8" else tf.uint8
+        return tf.float32 if self.float_input or self.quantization == "full_int8" else tf.uint8
 
     def predict(self, inputs, raw=False):
         """What Keras answers."""
@@ -147,7 +150,7 @@ class Plan:
         return self.model.deployed(raw=raw).predict(inputs, verbose=0)
 
 
-def _plan(model, path, format, quantization, image_size, batch_size, raw, proposals):
+def _plan(model, path, format, quantization, image_size, batch_size, raw, proposals, float_input):
     path = pathlib.Path(path)
     check_exportable(model)
     format = _choose_format(path, format)
@@ -156,7 +159,9 @@ def _plan(model, path, format, quantization, image_size, batch_size, raw, propos
     size, proposals = _choose_size(model, format, image_size), _choose_proposals(model, format, proposals)
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}: it must be at least 1.")
-    return Plan(model, path, format, quantization, size, batch_size if format == "tflite" else None, raw, proposals)
+    if float_input and quantization == "full_int8":
+        raise InputError("full_int8 files are integers alone: leave out float_input (--float-input), or take int8.")
+    return Plan(model, path, format, quantization, size, batch_size if format == "tflite" else None, raw, proposals, float_input)
 
 
 def check_exportable(model) -> None:
@@ -298,7 +303,7 @@ def _sidecar(plan):
     decoding = model.decoding(plan.size) if plan.raw and plan.size else None
     if decoding and decoding["anchors"] is not None:
         decoding["anchors"] = pack(decoding["anchors"])
-    both = {} if plan.proposals is None else {"proposals": plan.proposals, "input": [sidecars.PICTURES, sidecars.PROPOSALS]}
+    pictures = sidecars.PICTURES | ({"dtype": "float32"} if plan.float_input else {})
     return sidecars.Sidecar(
         model=model.name,
         task=model.task,
@@ -308,7 +313,8 @@ def _sidecar(plan):
         raw=plan.raw,
         quantization=plan.quantization,
         decoding=decoding,
-        **both,
+        proposals=plan.proposals,
+        input=pictures if plan.proposals is None else [pictures, sidecars.PROPOSALS],
     )
 
 

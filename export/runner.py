@@ -166,6 +166,10 @@ class Runner(abc.ABC):
         gathered = {name: [answer[name] for answer in answers] for name in answers[0]}
         return gathered if isinstance(images, (list, tuple)) else {name: np.stack(values) for name, values in gathered.items()}
 
+    def _typed(self, images):
+        """uint8 pictures as the artifact takes them."""
+        return images.astype(sidecars.picture_type(self.sidecar), copy=False)
+
     def _carried(self, proposals, pictures, taken):
         """The proposals in pixels of the pictures as they are taken."""
         if proposals is None:
@@ -278,7 +282,7 @@ class SavedModelRunner(Runner):
     def run(self, images, **proposals):
         import tensorflow as tf
 
-        given = {name: tf.constant(values) for name, values in {"images": images, **proposals}.items()}
+        given = {name: tf.constant(values) for name, values in {"images": self._typed(images), **proposals}.items()}
         return {name: value.numpy() for name, value in self._signature(**given).items()}
 
 
@@ -300,7 +304,7 @@ class TFLiteRunner(Runner):
         return {name: list(detail["quantization"]) for name, detail in details.items() if detail["dtype"] == np.int8}
 
     def run(self, images, **proposals):
-        answer = self._signature(images=images, **proposals)
+        answer = self._signature(images=self._typed(images), **proposals)
         return answer | {name: _as_real(answer[name], *numbers) for name, numbers in self.integers.items()}
 
 
@@ -322,4 +326,4 @@ class OnnxRunner(Runner):
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, images, **proposals):
-        return dict(zip(self._outputs, self._session.run(self._outputs, {"images": images, **proposals}), strict=True))
+        return dict(zip(self._outputs, self._session.run(self._outputs, {"images": self._typed(images), **proposals}), strict=True))

@@ -89,6 +89,12 @@ class Sidecar:
     digest: str | None = None
 
 
+def picture_type(sidecar: Sidecar) -> str:
+    """The type that the artifact takes pictures as: "uint8" or "float32"."""
+    inputs = sidecar.input if isinstance(sidecar.input, list) else [sidecar.input]
+    return inputs[0]["dtype"]
+
+
 def meanings(task, outputs, integers=()) -> dict[str, str]:
     """Returns output -> what it means, for the outputs of a file; ``integers`` are those that it gives as such."""
     found = {name: MEANINGS[task].get(name, RAW_HEAD) for name in sorted(outputs)}

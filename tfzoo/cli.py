@@ -224,6 +224,7 @@ def run_export(args):
         args.batch_size,
         args.raw,
         args.proposals,
+        args.float_input,
         args.time_limit,
         args.memory_limit and args.memory_limit * 1e9,
     )
@@ -492,7 +493,8 @@ def _add_export(commands):
     parser.add_argument("--calibration", metavar="SPEC", help="data set whose pictures set int8 ranges")
     _add_image_size(parser, "; 'any' for SavedModel and ONNX files of any size")
     parser.add_argument("--batch-size", type=_count, default=1, help="of a TFLite file; the others take any")
-    parser.add_argument("--raw", action="store_true", help="answer logits")
+    parser.add_argument("--raw", action="store_true", help="answer logits, or a detector's heads")
+    parser.add_argument("--float-input", action="store_true", help="take pictures as float32, 0 to 255, not as bytes")
     parser.add_argument(
         "--proposals",
         type=_count_or_any,

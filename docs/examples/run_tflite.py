@@ -19,10 +19,10 @@ def main(file, picture):
     facts = json.loads(pathlib.Path(f"{file}.json").read_text())
     height, width = facts["image_size"]
     given = Image.open(picture).convert("RGB")
-    images = np.asarray(given.resize((width, height), Image.Resampling.BILINEAR))[None]  # uint8 [1, height, width, 3]
+    images = np.asarray(given.resize((width, height), Image.Resampling.BILINEAR))[None]  # [1, height, width, 3]
     interpreter = Interpreter(file, num_threads=4)
     interpreter.allocate_tensors()
-    answer = interpreter.get_signature_runner()(images=images)
+    answer = interpreter.get_signature_runner()(images=images.astype(facts["input"]["dtype"]))
     for name, (scale, zero_point) in facts["integers"].items():  # of full_int8 files
         answer[name] = (answer[name].astype(np.float32) - zero_point) * scale
     if facts["decoding"]:

@@ -167,6 +167,18 @@ def test_full_int8_is_integers_alone(small_unet, tmp_path):
     assert (answer.argmax(axis=-1) == labels).mean() > 0.9
 
 
+@pytest.mark.parametrize("place", ["m.tflite", "m.onnx"])
+def test_pictures_may_be_floats(small_unet, tmp_path, place):
+    report = export(small_unet[0], tmp_path / place, image_size=(64, 96), float_input=True)
+    runner = load(tmp_path / place)
+    assert sidecar.picture_type(runner.sidecar) == "float32" and report.label_agreement >= 0.9995
+    pictures = np.stack([tfzoo.load_dataset("shapes:64x96", "test").read(i)["images"] for i in range(2)])
+    labels = small_unet[0].predict(pictures, verbose=0)["labels"]
+    assert (runner.predict(pictures)["labels"] == labels).mean() >= 0.9995
+    if place.endswith("tflite"):
+        assert runner._interpreter.get_input_details()[0]["dtype"] == np.float32 and report.operators.get("CAST", 0) == 1
+
+
 def test_the_sidecar_tells_how_far_the_file_agrees_and_knows_it(exported):
     for form in FLOAT32:
         path, report = exported[form]
@@ -192,6 +204,7 @@ def test_int8_without_calibration_is_noted(small_unet, tmp_path):
         ({"quantization": "int4", "path": "model.tflite"}, "Quantization 'int4' is not known"),
         ({"quantization": "int8"}, "is for TFLite files"),
         ({"quantization": "full_int8", "path": "model.tflite"}, "only raw outputs can be"),
+        ({"quantization": "full_int8", "path": "model.tflite", "raw": True, "float_input": True}, "integers alone"),
         ({"batch_size": 0, "path": "model.tflite"}, "batch_size is 0"),
         ({"calibration": "masks:nowhere"}, "There is no folder"),
         ({"calibration": []}, "no pictures to calibrate"),
