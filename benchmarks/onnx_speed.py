@@ -1,8 +1,8 @@
 """``python -m tfzoo.benchmarks.onnx_speed NAME FILE``: our ONNX file against torch.onnx's of the same weights, and torchvision.
 
-The same architecture, checkpoint, picture and threads; heads alone, without decoding and NMS. Both files take one picture of one
-size and normalise it; both run in ONNX Runtime, each in a process of its own, and torchvision runs eagerly. Prints a table
-(Markdown).
+The same architecture, checkpoint, picture and threads; heads alone, without decoding and NMS. Both files take pictures of one size
+(ours any number of them, theirs one) and normalise them; both run in ONNX Runtime, each in a process of its own, and torchvision
+runs eagerly. Prints a table (Markdown).
 """
 
 import argparse

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfzoo.layers import roi_align as layer
+from tfzoo.layers.target import graph_for
 
 SCALES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
 SIZE = 7
@@ -41,7 +42,7 @@ def by_kernel(features, boxes, levels):
 
 def by_gather(features, boxes, levels):
     """What exported files run."""
-    with layer.portable():
+    with graph_for(portable=True):
         return layer.roi_align(features, boxes, SIZE, SCALES, levels=levels)
 
 

@@ -4,6 +4,7 @@ The process starts with the first conversion, and takes further ones until it ha
 """
 
 import atexit
+import contextlib
 import json
 import os
 import pathlib
@@ -34,7 +35,7 @@ def convert(saved_model, path, quantization=None, batches=None, integers=None, s
         batches: likewise; None where no ranges are asked for.
         integers: for int8, the arguments of ``tflite.within``; None: everything becomes integers.
         seconds: that it may take; None: an hour.
-        memory: bytes that its process may hold, where the system tells (Linux); None: 0.8 of the machine's.
+        memory: bytes that its process may hold; None: 0.8 of the machine's. Other systems than Linux do not tell, and set no bound.
 
     Raises:
         ExportError: an operator does not convert, or the process exceeds a bound, or ends. Nothing is written then.
@@ -57,12 +58,16 @@ class Converter:
     """The process, seen from outside."""
 
     def __init__(self):
-        self._process, self._answers, self._log, self._lock = None, None, None, threading.Lock()
+        self._process, self._answers, self._log, self._lock = None, None, None, threading.RLock()
+        self._log_start = 0
 
     def start(self) -> None:
         """Starts the process, unless it runs: its imports take seconds, in which other work can be done."""
-        if self._process is not None and self._process.poll() is None:
-            return
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._begin()
+
+    def _begin(self):
         self.stop()
         self._log, self._answers = tempfile.TemporaryFile(), queue.Queue()  # noqa: SIM115  (closed by stop)
         self._process = subprocess.Popen(
@@ -92,15 +97,17 @@ class Converter:
 
     def stop(self) -> None:
         """Ends the process, whatever it does."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout, self._log):
-                stream.close()
-        self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout, self._log):
+                with contextlib.suppress(OSError):  # what was not written yet
+                    stream.close()
 
     def _ask(self, job, seconds, memory):
         end = time.monotonic() + seconds
+        self._log_start = self._log.seek(0, os.SEEK_END)
         try:
             print(json.dumps(job), file=self._process.stdin, flush=True)
         except OSError:
@@ -126,10 +133,11 @@ class Converter:
             )
 
     def _ended(self):
-        self._process.wait()
-        self._log.seek(0)
+        status = self._process.wait()
+        self._log.seek(self._log_start)
         lines = self._log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
-        return ExportError(f"The process that converts ended (status {self._process.returncode}): {lines[-1][:300]}")
+        why = "perhaps for lack of memory; it was killed" if status == -9 else f"status {status}"
+        return ExportError(f"The process that converts ended ({why}): {lines[-1][:300]}")
 
 
 def _read(stream, answers):
@@ -177,6 +185,8 @@ def serve() -> None:
             answer = {"operators": _convert(json.loads(line), onnx, tflite)}
         except ExportError as error:
             answer = {"error": str(error)}
+        except Exception as error:
+            answer = {"error": f"The conversion failed ({type(error).__name__}: {str(error).strip()[:300]})."}
         print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -25,7 +25,10 @@ def decode(heads: dict[str, np.ndarray], decoding: dict) -> dict[str, np.ndarray
         boxes float32 [B, D, 4] in pixels of the given picture, scores float32 [B, D], falling, labels int32 [B, D],
         num_detections int32 [B]; free places hold 0, 0 and -1.
     """
-    pictures = [_decode_one({name: head[index] for name, head in heads.items()}, decoding) for index in range(_count(heads))]
+    anchors = None if decoding["anchors"] is None else _unpack(decoding["anchors"])
+    pictures = [
+        _decode_one({name: head[index] for name, head in heads.items()}, anchors, decoding) for index in range(_count(heads))
+    ]
     return {name: np.stack([picture[name] for picture in pictures]) for name in pictures[0]}
 
 
@@ -33,22 +36,22 @@ def _count(heads):
     return len(next(iter(heads.values())))
 
 
-def _decode_one(heads, decoding):
-    anchors = heads.get("proposals", heads.get("regions")) if decoding["anchors"] is None else _unpack(decoding["anchors"])
+def _decode_one(heads, anchors, decoding):
     scores = SCORES[decoding["scores"]](heads)
-    told = heads["box_regression" if decoding["anchors"] is None else "bbox_regression"]
-    if decoding["anchors"] is None:
+    if anchors is None:
+        anchors, told = heads.get("proposals", heads.get("regions")), heads["box_regression"]
         scores = np.where((_areas(anchors) > 0)[:, None], scores, -1)  # free places among the proposals
+    else:
+        told = heads["bbox_regression"]
     index, labels = _candidates(scores, decoding)
     values = scores[index, labels]
     numbers = told[index] if told.ndim == 2 else told[index, labels + 1 if told.shape[1] > 1 else 0]
     height, width = decoding["network_size"]
     boxes = BOXES[decoding["boxes"]](numbers, anchors[index], **decoding["numbers"])
     boxes = np.clip(boxes, 0, np.array([width, height, width, height], np.float32))
-    if decoding["anchors"] is None:
-        large = (boxes[:, 2:] - boxes[:, :2] >= decoding["min_side"]).all(axis=1)
-        boxes, values, labels = boxes[large], values[large], labels[large]
-    kept = _suppress(boxes, values, labels, decoding)
+    wanted = _wanted(boxes, labels, decoding)
+    boxes, values, labels = boxes[wanted], values[wanted], labels[wanted]
+    kept = _suppress(boxes, labels, decoding)
     scale = np.divide(decoding["image_size"], decoding["network_size"])[[1, 0, 1, 0]]
     return _padded(boxes[kept] * scale, values[kept], labels[kept] + decoding["first_label"], decoding["detections_per_img"])
 
@@ -133,7 +136,8 @@ BOXES = {
 
 # === Choice ===
 
-MOST_OF_ALL_CLASSES = 2000
+MOST_OF_ALL_CLASSES = 2000  # of those that are the best of their class
+FEW_OF_ALL_CLASSES = 1000  # up to which only one box without an area goes on
 
 
 def _candidates(scores, decoding):
@@ -162,12 +166,23 @@ def _areas(boxes):
     return np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(axis=1)
 
 
-def _suppress(boxes, scores, labels, decoding):
+def _wanted(boxes, labels, decoding):
+    """Which candidates go on, bool [N]: those that are large enough; SSD's first box without an area, where there are few."""
+    if decoding["anchors"] is None:
+        return (boxes[:, 2:] - boxes[:, :2] >= decoding["min_side"]).all(axis=1)
+    empty = _areas(boxes) <= 0
+    if decoding["groups"] is None and len(boxes) <= FEW_OF_ALL_CLASSES:
+        return ~empty | (np.cumsum(empty) == 1)
+    return np.ones(len(boxes), bool)
+
+
+def _suppress(boxes, labels, decoding):
     """Non-maximum suppression of each class; boxes without an area count as one. Indices of what is kept, the best first."""
-    kept, areas = [], _areas(boxes)
+    kept, of_label, areas = [], {}, _areas(boxes)
     for place in range(len(boxes)):
-        rivals = np.array([other for other in kept if labels[other] == labels[place]], int)
+        rivals = of_label.setdefault(int(labels[place]), [])
         if not (_overlaps(boxes, areas, place, rivals) > decoding["nms_thresh"]).any():
+            rivals.append(place)
             kept.append(place)
         if len(kept) == decoding["detections_per_img"]:
             break

@@ -44,12 +44,15 @@ def _tensors(graph, operator):
     """Type and rank of its inputs, and of its outputs."""
     return [
         [
-            (TYPES[graph.tensors[place].type], 0 if graph.tensors[place].shape is None else len(graph.tensors[place].shape))
+            None if place < 0 else (TYPES[graph.tensors[place].type], _rank(graph.tensors[place]))  # an input that is left out
             for place in places
-            if place >= 0
         ]
         for places in (operator.inputs, operator.outputs)
     ]
+
+
+def _rank(tensor):
+    return 0 if tensor.shape is None else len(tensor.shape)
 
 
 def _taken(kind, inputs, outputs):

@@ -68,8 +68,8 @@ def export(
         proposals: of a model that takes them: how many the file takes with each picture, or "any" (SavedModel and ONNX). None: any,
             and 300 for TFLite.
         float_input: the file takes float32 pictures, not uint8 ones: 0 to 255 all the same.
-        time_limit, memory_limit: seconds and bytes for the conversion to TFLite or ONNX, which runs in a process of its own. None:
-            an hour, and 0.8 of the machine's memory.
+        time_limit, memory_limit: seconds and bytes for the conversion to TFLite or ONNX, which runs in a process of its own; its
+            memory is watched on Linux alone. None: an hour, and 0.8 of the machine's memory.
 
     Returns:
         an ``ExportReport``.
@@ -259,6 +259,8 @@ def _write_saved_model(plan, folder):
 
 def _batches(plan, pictures):
     """What int8 ranges are set on: as many batches as there are pictures."""
+    if plan.picture_type == tf.float32:
+        pictures = [picture.astype(np.float32) for picture in pictures]
     if plan.quantization == "full_int8":
         pictures = _of_full_range(pictures)
     size = plan.batch
@@ -266,8 +268,8 @@ def _batches(plan, pictures):
 
 
 def _of_full_range(pictures):
-    """The pictures, float32, with a black and a white pixel in a corner: so the file's integers are the pixel values themselves."""
-    changed = [picture.astype(np.float32) for picture in pictures]
+    """The pictures with a black and a white pixel in a corner: so the file's integers are the pixel values themselves."""
+    changed = [picture.copy() for picture in pictures]
     for picture in changed:
         picture[0, 0], picture[0, 1] = 0, 255
     return changed

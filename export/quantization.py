@@ -65,7 +65,8 @@ def debug(model, artifact, calibration=None, count=PICTURES) -> list[Loss]:
     pictures, _ = draw_pictures(calibration, facts.image_size, count)
     with tempfile.TemporaryDirectory() as folder:
         twin = pathlib.Path(folder) / "float.tflite"
-        export(model, twin, image_size=facts.image_size, raw=facts.raw, calibration=pictures)
+        as_float = sidecars.picture_type(facts) == "float32"
+        export(model, twin, image_size=facts.image_size, raw=facts.raw, calibration=pictures, float_input=as_float)
         return compare_tensors(twin, artifact, pictures)
 
 
@@ -92,7 +93,8 @@ def compare_tensors(float_file, int8_file, pictures) -> list[Loss]:
     sums = {detail["index"]: _Sums() for _, _, detail, _ in chosen}
     for picture in pictures:
         for interpreter in (true, rounded):
-            interpreter.set_tensor(interpreter.get_input_details()[0]["index"], np.asarray(picture)[None])
+            taken = interpreter.get_input_details()[0]
+            interpreter.set_tensor(taken["index"], np.asarray(picture, taken["dtype"])[None])
             interpreter.invoke()
         for _, _, detail, _ in chosen:
             wanted = true.get_tensor(known[detail["name"]]["index"])

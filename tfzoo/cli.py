@@ -207,8 +207,8 @@ def run_export(args):
     from tfzoo.files import claim_file
     from tfzoo.weights import open_model
 
-    if args.debug_quantization and args.quantize != "int8":
-        raise InputError("--debug-quantization looks into int8 files: give --quantize int8 too.")
+    if args.debug_quantization and (args.quantize != "int8" or args.batch_size != 1 or args.proposals):
+        raise InputError("--debug-quantization looks into int8 files of one picture: give --quantize int8, and no --batch-size.")
     for place in (args.output, f"{args.output}.json", args.json, args.debug_quantization):  # the second one is the file's sidecar
         if place:
             claim_file(place, args.overwrite)
@@ -505,7 +505,7 @@ def _add_export(commands):
         "--debug-quantization", metavar="FILE", help="with int8: write what every tensor loses (CSV), and show the worst ones"
     )
     _add_bound(parser, "--time-limit", "SECONDS", "takes longer (default: an hour)")
-    _add_bound(parser, "--memory-limit", "GB", "holds more (default: 0.8 of the machine's memory)")
+    _add_bound(parser, "--memory-limit", "GB", "holds more (Linux; default: 0.8 of the machine's memory)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
     parser.add_argument("--weights", help="with a model name: which weights")
     _add_overwrite(parser)

@@ -2,8 +2,8 @@
 
     python run_tflite.py model.tflite picture.jpg
 
-The JSON beside the file says what there is to know. For raw files of detectors put the package's export/decoding.py, which needs
-NumPy alone, beside this program.
+The JSON beside the file says what there is to know. For files that take one picture and no proposals. For raw files of detectors
+put the package's export/decoding.py, which needs NumPy alone, beside this program.
 """
 
 import json

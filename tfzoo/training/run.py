@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shlex
 import sys
 
 import keras
@@ -123,8 +124,8 @@ def train(
 def evaluation_command(best) -> str:
     """The command line that measures what ``train`` returned, on the data that it was trained with."""
     stored = json.loads(pathlib.Path(best).with_name(SETTINGS).read_text())
-    proposals = f" --proposals {stored['proposals']}" if stored["proposals"] else ""
-    return f"tfzoo evaluate {best} --data {stored['data']} --split {stored['splits'][1] or 'SPLIT'}{proposals}"
+    command = ["tfzoo", "evaluate", str(best), "--data", stored["data"], "--split", stored["splits"][1] or "SPLIT"]
+    return shlex.join(command + (["--proposals", stored["proposals"]] if stored["proposals"] else []))
 
 
 def _open(data, split, task, proposals):
