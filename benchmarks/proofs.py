@@ -71,7 +71,7 @@ def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False, forms=FORMAT
     Returns:
         the file's content: name -> {"options", "image_size", "steps", "network" (its ``Facts``), "formats": form -> result}. A
         result has "proved"; where an export was made "agreement" (see ``ExportReport.label_agreement``), "error" (see
-        ``_measures``), "pictures", "bytes", "operators", "latency_ms"; "reason" where not proved; and the versions of the libraries.
+        ``_measures``), "pictures", "bytes", "operators", "latency_ms"; "reason" where not proved; and the libraries' versions.
     """
     output = claim_file(output, allow_existing=True)
     names = names or list_models()
