@@ -146,8 +146,16 @@ def _row(name, facts, proof):
         *numbers,
         ", ".join(entry.weights) or "-",
         entry.published.partition(" (")[0] or "-",
-        "all" if len(proved) == len(FORMATS) else " ".join(proved) or "-",
+        _brief(proved),
     )
+
+
+def _brief(proved):
+    """All, all but one, a number of them, or one's name: the column stays narrow."""
+    missing = [form for form in FORMATS if form not in proved]
+    if len(missing) <= 1:
+        return f"all but {missing[0]}" if missing else "all"
+    return f"{len(proved)} of {len(FORMATS)}" if len(proved) > 1 else proved[0] if proved else "-"
 
 
 def _millions(count):
