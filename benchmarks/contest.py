@@ -12,13 +12,17 @@ import pathlib
 import statistics
 import subprocess
 
+import numpy as np
+
+from tfzoo.data import load_dataset
+from tfzoo.data.images import read_image, resize_image
 from tfzoo.errors import InputError
 
 HERE = pathlib.Path(__file__).parent / "contestants"
 
 
 class Contestant:
-    """A process that waits to be told what to run.
+    """A process that waits to be told what to run; a context manager that ends it.
 
     Args:
         name: what tables call it.
@@ -52,6 +56,12 @@ class Contestant:
             self._process.stdin.write(f"{case}\n")
             self._process.stdin.flush()
         return self._read()["seconds"]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     def close(self):
         with contextlib.suppress(BrokenPipeError):
@@ -115,3 +125,35 @@ def format_table(times: list[Time], ours: str) -> str:
         ratio = medians[ours, t.case] / t.median if (ours, t.case) in medians else float("nan")
         lines.append(f"| {t.case} | {t.contestant} | {t.median:.3f} | {t.low:.3f} to {t.high:.3f} | {ratio:.2f} |")
     return "\n".join(lines)
+
+
+# === Contests with torchvision ===
+
+
+def add_arguments(parser, rounds, needed=False) -> None:
+    """Adds what every contest with torchvision takes; ``needed`` where there is none without it."""
+    parser.add_argument("--picture", help="default: one of the shapes")
+    parser.add_argument("--size", type=int, default=512, help="the picture's sides (default: 512)")
+    parser.add_argument("--threads", type=int, default=2, help="of every contestant (default: 2)")
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"timed runs of each (default: {rounds})")
+    parser.add_argument("--torchvision-python", required=needed, help="interpreter that has torch and torchvision")
+    parser.add_argument("--torchvision-setup", help="a Python file that is run before torchvision is imported")
+
+
+def given_to_all(args, folder) -> dict:
+    """What every contestant is told: the model's name, its checkpoint, the picture (stored in ``folder``), threads, setup."""
+    picture = read_image(args.picture) if args.picture else load_dataset("shapes", "test").read(0)["images"]
+    path = pathlib.Path(folder) / "picture.npy"
+    np.save(path, resize_image(picture, (args.size, args.size)))
+    return {
+        "name": args.name,
+        "checkpoint": str(pathlib.Path(args.checkpoint).resolve()),
+        "picture": str(path),
+        "threads": args.threads,
+        "setup": pathlib.Path(args.torchvision_setup).stem if args.torchvision_setup else None,
+    }
+
+
+def setup_folder(args) -> list[pathlib.Path]:
+    """Where torchvision's Python finds the file to run first."""
+    return [pathlib.Path(args.torchvision_setup).resolve().parent] if args.torchvision_setup else []

@@ -8,15 +8,13 @@ KerasHub runs as it comes, with norms that learn, and once more with frozen ones
 """
 
 import argparse
+import contextlib
 import pathlib
 import sys
 import tempfile
+from collections.abc import Iterator
 
-import numpy as np
-
-from tfzoo.benchmarks.contest import Contestant, format_table, measure
-from tfzoo.data import load_dataset
-from tfzoo.data.images import read_image, resize_image
+from tfzoo.benchmarks.contest import Contestant, add_arguments, format_table, given_to_all, measure, setup_folder
 from tfzoo.errors import InputError
 
 NAMES = ("retinanet_resnet50_fpn", "fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn")
@@ -27,16 +25,11 @@ def main(arguments=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("checkpoint", help="a .pth file of it, published or seeded")
-    parser.add_argument("--picture", help="default: one of the shapes")
-    parser.add_argument("--size", type=int, default=512)
+    add_arguments(parser, rounds=7)
     parser.add_argument("--batch-size", type=int, default=2, help="of a training step (default: 2)")
     parser.add_argument("--precision", default="float32", help="of a training step, such as mixed_bfloat16")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="of torchvision; ours is Keras's")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
-    parser.add_argument("--torchvision-python", help="interpreter with torch and torchvision")
-    parser.add_argument("--torchvision-setup", help="a Python file that is run before torchvision is imported")
     parser.add_argument("--keras-hub", help="folder with the keras_hub package, beside what this Python has")
     args = parser.parse_args(arguments)
     try:
@@ -47,50 +40,34 @@ def main(arguments=None) -> None:
 
 def run(args) -> None:
     """Starts the contestants, lets them run in turn, and prints the table."""
-    with tempfile.TemporaryDirectory() as folder:
-        contestants = start(args, _store_picture(args, folder))
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        contestants = [stack.enter_context(contestant) for contestant in _contestants(args, folder)]
         for contestant in contestants:
             print(f"{contestant.name}: {contestant.facts['detections']} detections")
         times = measure(contestants, args.cases, args.rounds)
-        for contestant in contestants:
-            contestant.close()
     print(f"\n{args.size} px, {args.threads} threads, training in {args.precision} at batch {args.batch_size}\n")
     print(format_table(times, ours="tfzoo"))
 
 
-def _store_picture(args, folder):
-    picture = read_image(args.picture) if args.picture else load_dataset("shapes", "test").read(0)["images"]
-    path = pathlib.Path(folder) / "picture.npy"
-    np.save(path, resize_image(picture, (args.size, args.size)))
-    return path
-
-
-def start(args, picture) -> list[Contestant]:
-    """Starts those whose place is told."""
-    setup = args.torchvision_setup and pathlib.Path(args.torchvision_setup).resolve()
-    given = {
-        "name": args.name,
-        "checkpoint": str(pathlib.Path(args.checkpoint).resolve()),
-        "picture": str(picture),
+def _contestants(args, folder) -> Iterator[Contestant]:
+    """Starts those whose place is told, one by one."""
+    given = given_to_all(args, folder) | {
         "size": args.size,
         "batch_size": args.batch_size,
         "precision": args.precision,
         "device": args.device,
-        "threads": args.threads,
-        "setup": setup and setup.stem,
     }
-    found = [Contestant("tfzoo", sys.executable, "tfzoo_detector.py", given, args.threads)]
+    yield Contestant("tfzoo", sys.executable, "tfzoo_detector.py", given, args.threads)
     if args.torchvision_python:
-        path = [setup.parent] if setup else []
+        path = setup_folder(args)
         for name, frozen in (("torchvision", True), ("torchvision, batch norm", False)):
             chosen = given | {"frozen_norms": frozen}
-            found.append(Contestant(name, args.torchvision_python, "torchvision_detector.py", chosen, args.threads, path))
+            yield Contestant(name, args.torchvision_python, "torchvision_detector.py", chosen, args.threads, path)
     if args.keras_hub and args.name == NAMES[0]:
         path = [pathlib.Path(args.keras_hub).resolve()]
         for name, frozen in (("KerasHub", False), ("KerasHub, frozen norms", True)):
             chosen = given | {"frozen_norms": frozen}
-            found.append(Contestant(name, sys.executable, "keras_hub_retinanet.py", chosen, args.threads, path))
-    return found
+            yield Contestant(name, sys.executable, "keras_hub_retinanet.py", chosen, args.threads, path)
 
 
 if __name__ == "__main__":

@@ -6,31 +6,23 @@ runs eagerly. Prints a table (Markdown).
 """
 
 import argparse
+import contextlib
 import pathlib
 import sys
 import tempfile
 
-import numpy as np
-
 import tfzoo
-from tfzoo.benchmarks.contest import Contestant, format_table, measure
-from tfzoo.data import load_dataset
-from tfzoo.data.images import read_image, resize_image
+from tfzoo.benchmarks.contest import Contestant, add_arguments, format_table, given_to_all, measure, setup_folder
 from tfzoo.errors import InputError
 from tfzoo.export import export
 from tfzoo.zoo import find_entry
 
 
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], epilog="torch.onnx needs onnx and onnxscript, too.")
     parser.add_argument("name", help="a torchvision segmenter or one-shot detector of the zoo, such as deeplabv3_resnet50")
     parser.add_argument("checkpoint", help="a .pth file of it, published or seeded")
-    parser.add_argument("--picture", help="default: one of the shapes")
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--torchvision-python", required=True, help="interpreter with torch, torchvision, onnx and onnxscript")
-    parser.add_argument("--torchvision-setup", help="a Python file that is run before torchvision is imported")
+    add_arguments(parser, rounds=15, needed=True)
     args = parser.parse_args(arguments)
     try:
         run(args)
@@ -40,41 +32,28 @@ def main(arguments=None) -> None:
 
 def run(args) -> None:
     """Writes both files, lets the contestants run in turn, and prints the table."""
-    with tempfile.TemporaryDirectory() as folder:
-        contestants = _start(args, pathlib.Path(folder))
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        contestants = [stack.enter_context(contestant) for contestant in _contestants(args, pathlib.Path(folder))]
+        contestants.reverse()
         for contestant in contestants:
             print(f"{contestant.name}: {contestant.facts['numbers']} numbers in its heads")
         times = measure(contestants, ("heads",), args.rounds)
-        for contestant in contestants:
-            contestant.close()
     print(f"\n{args.name}, {args.size} px, {args.threads} threads\n")
     print(format_table(times, ours="tfzoo's file"))
 
 
-def _start(args, folder):
-    picture = read_image(args.picture) if args.picture else load_dataset("shapes", "test").read(0)["images"]
-    np.save(folder / "picture.npy", resize_image(picture, (args.size, args.size)))
+def _contestants(args, folder):
+    """Starts them one by one; torchvision first, since it writes the file that the second one runs."""
     model = _create(args)
     own, theirs = folder / "own.onnx", folder / "theirs.onnx"
     export(model, own, image_size=args.size, raw=True)
-    setup = args.torchvision_setup and pathlib.Path(args.torchvision_setup).resolve()
-    common = {"picture": str(folder / "picture.npy"), "threads": args.threads}
-    network = common | {
-        "name": args.name,
-        "checkpoint": str(pathlib.Path(args.checkpoint).resolve()),
-        "classes": model.num_classes,
-        "file": str(theirs),
-        "setup": setup and setup.stem,
-    }
-    path = [setup.parent] if setup else []
-    # The last one first: it writes the file of the one before.
-    eager = Contestant("torchvision, eager", args.torchvision_python, "torchvision_network.py", network, args.threads, path)
-    files = {"tfzoo's file": (own, False), "torch.onnx's file": (theirs, True)}
-    sessions = [
-        Contestant(name, sys.executable, "onnx_session.py", common | {"file": str(file), "as_float": as_float}, args.threads)
-        for name, (file, as_float) in files.items()
-    ]
-    return [*sessions, eager]
+    given = given_to_all(args, folder)
+    network = given | {"classes": model.num_classes, "file": str(theirs)}
+    path = setup_folder(args)
+    yield Contestant("torchvision, eager", args.torchvision_python, "torchvision_network.py", network, args.threads, path)
+    for name, file, as_float in (("torch.onnx's file", theirs, True), ("tfzoo's file", own, False)):
+        session = given | {"file": str(file), "as_float": as_float}
+        yield Contestant(name, sys.executable, "onnx_session.py", session, args.threads)
 
 
 def _create(args):

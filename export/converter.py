@@ -45,8 +45,8 @@ def convert(saved_model, path, quantization=None, batches=None, integers=None, s
         if batches:
             np.savez(calibration, **{f"{i}/{name}": values for i, batch in enumerate(batches) for name, values in batch.items()})
         job = {
-            "saved_model": str(saved_model),
-            "path": str(path),
+            "saved_model": str(pathlib.Path(saved_model).resolve()),  # the process stays in the folder where it was started
+            "path": str(pathlib.Path(path).resolve()),
             "quantization": quantization,
             "calibration": str(calibration) if batches else None,
             "integers": integers,

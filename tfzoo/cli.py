@@ -22,9 +22,8 @@ def main(arguments=None) -> int:
     if not hasattr(args, "run"):
         args.group.print_help()
         return BAD_INPUT
-    _let_terminate_interrupt()
     try:
-        with _quiet_tensorflow(args):
+        with _terminating_interrupts(), _quiet_tensorflow(args):
             args.run(args)
         return 0
     except KeyboardInterrupt:
@@ -37,10 +36,17 @@ def main(arguments=None) -> int:
         return _explain(error)
 
 
-def _let_terminate_interrupt():
+@contextlib.contextmanager
+def _terminating_interrupts():
     """SIGTERM ends a command as Ctrl-C does, so that it saves what it has and clears away its drafts."""
-    if threading.current_thread() is threading.main_thread():  # others may not set handlers
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if threading.current_thread() is not threading.main_thread():  # others may not set handlers
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def _explain(error) -> int:

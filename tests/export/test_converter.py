@@ -53,6 +53,14 @@ def test_a_bound_that_is_exceeded_ends_the_conversion(tiny, older, bound, messag
     export(tiny, older[0])  # in a new process
 
 
+def test_relative_paths_are_those_of_the_caller(tiny, tmp_path, monkeypatch):
+    for name in ("first", "second"):  # the process, once started, does not change its folder
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        export(tiny, "model.tflite")
+        assert sorted(place.name for place in (tmp_path / name).iterdir()) == ["model.tflite", "model.tflite.json"]
+
+
 def test_a_conversion_whose_process_ends_is_told(tiny, older, monkeypatch):
     monkeypatch.setattr(converter.Converter, "_check", lambda self, *bounds: self._process.kill())
     with pytest.raises(ExportError, match="ended"):

@@ -240,6 +240,14 @@ def test_ctrl_c_in_a_training_leaves_a_checkpoint(folder, tmp_path):
     assert json.loads((tmp_path / "run" / "state.json").read_text())["epochs"] == seen + 1
 
 
+def test_a_command_leaves_the_callers_signal_handlers(capsys):
+    import signal
+
+    earlier = signal.getsignal(signal.SIGTERM)
+    assert main(["models"]) == 0
+    assert signal.getsignal(signal.SIGTERM) is earlier
+
+
 def test_a_served_version_is_evaluated_like_any_artifact(small_unet, folder, tmp_path):
     assert main(["serve", "export", str(small_unet[1]), "--repository", str(tmp_path / "served"), "--name", "shapes"]) == 0
     version = tmp_path / "served" / "shapes" / "1"
