@@ -24,6 +24,7 @@ import numpy as np
 
 from tfzoo.data import load_dataset
 from tfzoo.data.proposals import make_proposals, with_proposals
+from tfzoo.errors import InputError
 from tfzoo.facts import FORMATS, PROOFS_FILE, default_options, describe
 from tfzoo.files import claim_file, replacing
 from tfzoo.zoo import find_entry, list_models
@@ -307,7 +308,7 @@ def _cells(result):
 
 
 def main(arguments=None) -> int:
-    """Returns 1 if something was not proved."""
+    """Returns 1 if something was not proved; exits with 2 if a name is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tfzoo.benchmarks.proofs", description="Prove every model's exports.")
     parser.add_argument("name", nargs="*", help="default: all models")
     parser.add_argument("--output", default=PROOFS_FILE, help=f"default: {PROOFS_FILE.name} in the package")
@@ -316,7 +317,10 @@ def main(arguments=None) -> int:
     parser.add_argument("--again", action="store_true", help="prove anew what was proved already")
     parser.add_argument("--table", metavar="FILE", help="write all that is known by then as a page (Markdown)")
     args = parser.parse_args(arguments)
-    proofs = prove(args.name, args.output, args.steps, args.again, args.formats)
+    try:
+        proofs = prove(args.name, args.output, args.steps, args.again, args.formats)
+    except InputError as error:
+        parser.error(str(error))
     if args.table:
         pathlib.Path(args.table).write_text(format_table(proofs, args.table))
     names = args.name or list_models()
