@@ -71,8 +71,12 @@ class DeployedSegmenter(DeployedModel):
         logits = main_logits(self.network(ops.cast(images, "float32"), training=False))
         if self.raw:
             return {"logits": logits}
-        scores = ops.max(ops.softmax(logits, axis=-1), axis=-1)
-        return {"labels": ops.cast(argmax(logits, axis=-1), "uint8"), "scores": scores}
+        return {"labels": ops.cast(argmax(logits, axis=-1), "uint8"), "scores": largest_probability(logits)}
+
+
+def largest_probability(logits):
+    """What softmax gives the likeliest class, without the other classes: 1 / sum_c exp(x_c - max x). [..., C] -> [...]."""
+    return 1.0 / ops.sum(ops.exp(logits - ops.max(logits, axis=-1, keepdims=True)), axis=-1)
 
 
 def main_logits(outputs):
