@@ -371,7 +371,9 @@ def _add_train(commands):
     parser.add_argument("--batch-size", type=_count, default=left_out, help="default: 8")
     _add_image_size(parser)
     parser.add_argument(
-        "--weights", help="imagenet, voc, coco, what ships with the package ('tfzoo models MODEL' lists them), or a file"
+        "--weights",
+        help="imagenet, voc, coco, what ships with the package ('tfzoo models MODEL' lists them), a file, or backbone:FILE.keras "
+        "for the backbone of another model",
     )
     parser.add_argument(
         "--option", type=_option, action="append", default=[], metavar="KEY=VALUE", help="an option of the model; repeatable"

@@ -16,7 +16,7 @@ def create_model(name: str, num_classes: int | None = None, weights=None, class_
         weights: None (random), "imagenet" (backbone), "voc" (torchvision's published segmenter), or the path of a ``.keras``,
             ``.weights.h5`` or ``.pth`` file. A ``.keras`` file brings its options, classes and normalisation along. A ``.pth``
             file in torchvision's layout, "voc" too, brings its classes; where classes are given, the layers that score them
-            start anew.
+            start anew. "backbone:FILE.keras" takes what the layers of the backbone learned in another model of the zoo.
         class_names: their names, in label order.
         **options: the architecture's own: see its class.
 

@@ -11,6 +11,7 @@ import tfzoo
 from tfzoo.backbones.mobilenet_v2 import mobilenet_v2_features
 from tfzoo.errors import InputError, MissingInputError
 from tfzoo.weights import imagenet, torchvision
+from tfzoo.weights.backbone import backbone_layers
 
 
 def test_a_keras_file_starts_another_training(small_unet, pictures):
@@ -69,6 +70,51 @@ def test_truncated_checkpoint_is_refused(small_unet, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("taught", "name", "options"),
+    [
+        ("fcn8s_vgg16", "segnet_vgg16", {"batch_norm": True}),
+        ("fcn8s_vgg16", "ssd300_vgg16", {}),
+        ("deeplabv3plus_mobilenetv2", "unet_mobilenetv2", {}),
+        ("lraspp_mobilenet_v3_large", "fasterrcnn_mobilenet_v3_large_fpn", {}),
+        ("deeplabv3_resnet50", "retinanet_resnet50_fpn", {}),
+    ],
+)
+def test_a_backbone_serves_another_model(tmp_path, taught, name, options):
+    path = tmp_path / "taught.keras"
+    stored = tfzoo.create_model(taught, num_classes=2, width_multiplier=0.125, image_mean=(1.0, 2.0, 3.0), **options)
+    for weight in stored.weights:
+        weight.assign(np.random.default_rng(0).random(weight.shape))
+    stored.save(path)
+    model = tfzoo.create_model(name, num_classes=3, weights=f"backbone:{path}", width_multiplier=0.125)
+    given, taken = backbone_layers(stored), backbone_layers(model)
+    shared = given.keys() & taken.keys()
+    assert len(shared) == len(taken.keys() - {"fc6", "fc7"}) and len(shared) >= 13  # VGG16's convolutions
+    for layer in shared:
+        for weights in zip(given[layer].get_weights(), taken[layer].get_weights(), strict=True):
+            np.testing.assert_array_equal(*weights)
+    assert model.image_mean == (1.0, 2.0, 3.0) and model.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("unet_mobilenetv2", {}, "holds the model 'segnet_vgg16', another backbone than 'unet_mobilenetv2's"),
+        ("fcn8s_vgg16", {"width_multiplier": 0.125, "batch_norm": True}, "build it with the same options"),
+        ("fcn8s_vgg16", {"width_multiplier": 0.0625}, "in layer 'block1_conv1'"),  # without norms, with biases
+    ],
+)
+def test_another_backbone_is_refused(tmp_path, expect_sentence, name, options, message):
+    path = tmp_path / "segnet.keras"
+    tfzoo.create_model("segnet_vgg16", num_classes=2, width_multiplier=0.0625).save(path)
+    expect_sentence(lambda: tfzoo.create_model(name, num_classes=2, weights=f"backbone:{path}", **options), message)
+
+
+def test_a_backbones_model_must_be_there(tmp_path):
+    with pytest.raises(MissingInputError, match="There is no file"):
+        tfzoo.create_model("fcn8s_vgg16", num_classes=2, weights=f"backbone:{tmp_path / 'none.keras'}")
+
+
 def test_vgg16_computes_what_keras_vgg16_computes():
     """On random weights: Keras's network on its own input (BGR minus mean), our fc7 at 224x224 without padding effects."""
     published = keras.applications.VGG16(weights=None)

@@ -67,7 +67,7 @@ def open_weights(weights, name, entry) -> Source:
         InputError: the weights are unknown, of another architecture, or not what was published.
         MissingInputError: the file is not there, or cannot be downloaded.
     """
-    from tfzoo.weights import imagenet, shipped, torchvision
+    from tfzoo.weights import backbone, imagenet, shipped, torchvision
 
     if shipped.is_shipped(name, weights):
         return shipped.Shipped(name, weights)
@@ -75,6 +75,8 @@ def open_weights(weights, name, entry) -> Source:
         return imagenet.open_backbone(name, entry)
     if weights in entry.weights:
         return torchvision.Checkpoint(torchvision.fetch(torchvision.PUBLISHED[name]), entry)
+    if str(weights).startswith(backbone.PREFIX):
+        return backbone.Backbone(str(weights).removeprefix(backbone.PREFIX))
     path = pathlib.Path(str(weights))
     if path.suffix == ".keras":
         return KerasFile(path, entry)
@@ -84,7 +86,8 @@ def open_weights(weights, name, entry) -> Source:
         return WeightsFile(path, name)
     known = ", ".join(f"'{w}'" for w in entry.weights) or "none"
     raise InputError(
-        f"Model '{name}' has no weights '{weights}': published ones are {known}; else give a .keras, .weights.h5 or .pth file."
+        f"Model '{name}' has no weights '{weights}': published ones are {known}; else give a .keras, .weights.h5 or .pth "
+        "file, or backbone:FILE.keras for the backbone of another model."
     )
 
 
