@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from test_torchvision import reference_program, run
 from test_torchvision_detectors import loaded, reference_of
 
 import tfzoo
@@ -121,6 +122,23 @@ def test_a_layer_over_a_whole_map_is_reordered():
 
 CASES = [(11, 224, ()), (23, 200, ("--sparse",))]  # seed, size, flags
 OLD_FILES = {"fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn"}
+DOUBLE_PROGRAM = """
+import importlib, pathlib, sys
+script, name, size, checkpoint = sys.argv[1:]
+sys.path.insert(0, str(pathlib.Path(script).parent))
+reference = importlib.import_module(pathlib.Path(script).stem)  # first: it mends a torchvision whose compiled part does not load
+import numpy as np, torch
+
+model, _ = reference.build(name, int(size))
+model.load_state_dict(torch.load(checkpoint))
+model.double()
+inputs, arrays = np.load(pathlib.Path(checkpoint).with_suffix(".npz")), {}
+for index in range(2):
+    with torch.no_grad():
+        answer = model([torch.from_numpy(inputs[f"image_{index}"]).permute(2, 0, 1).double() / 255])[0]
+    arrays |= {f"{key}_{index}": answer[key].numpy() for key in ("boxes", "scores", "labels")}
+np.savez(pathlib.Path(checkpoint).with_suffix(".double.npz"), **arrays)
+"""
 
 
 def of_levels(arrays, output, columns):
@@ -144,6 +162,18 @@ def partners(ours, theirs):
     return np.where(alike.any(axis=1), alike.argmax(axis=1), -1)
 
 
+def detections_of(arrays, index):
+    return {key: arrays[f"{key}_{index}"] for key in ("boxes", "scores", "labels")}
+
+
+def own_agreement(name, size, checkpoint, theirs):
+    """The share of torchvision's detections, in either picture, that have their equal in what it answers in float64."""
+    python, script = reference_program()
+    run(python, "-c", DOUBLE_PROGRAM, script, name, size, checkpoint)
+    double = np.load(checkpoint.with_suffix(".double.npz"))
+    return [(partners(detections_of(double, index), detections_of(theirs, index)) >= 0).mean() for index in range(2)]
+
+
 def from_their_maps(model, theirs):
     """The answer for the first picture from torchvision's own maps of the backbone: all else is ours."""
     count = model.pyramid(**model.options).maps
@@ -164,7 +194,7 @@ def check_answer(answer, theirs, index, least, case):
     answer = {key: np.asarray(value[0]) for key, value in answer.items()}
     count = int(answer.pop("num_detections"))
     ours = {key: value[:count] for key, value in answer.items()}
-    expected = {key: theirs[f"{key}_{index}"] for key in ("boxes", "scores", "labels")}
+    expected = detections_of(theirs, index)
     place = partners(ours, expected)
     found = np.flatnonzero(place >= 0)
     print(f"\n{case}: {count} and {len(place)} detections, {len(found)} agree", end="")
@@ -184,10 +214,12 @@ def check_answer(answer, theirs, index, least, case):
 @pytest.mark.slow
 @every_name
 def test_same_checkpoint_same_answer(name, tmp_path):
-    """From torchvision's own maps 98 % of its answer; from the picture 90 %.
+    """From torchvision's own maps 98 % of its answer; from the picture 98 %, or but for twice what float32 costs torchvision.
 
     On these seeded ResNets the float32 maps of both lie 2e-5 to 5e-5 (relative) from float64 ones, and so does the first stage:
-    proposals then differ by thousandths of a pixel, and some scores by a little more than 1e-3.
+    proposals then differ by thousandths of a pixel, and some scores by a little more than 1e-3. What torchvision answers in
+    float32 has its equal in what it answers in float64 for as few as two in three. Both lie about that far from the exact answer,
+    on sides of their own: so they may lie twice that from each other.
     torchvision's RoIAlign in plain PyTorch, which the reference takes where the compiled one does not load, counts samples beyond
     the border as the border's: that moves regions narrower than a pixel of their map at the right or bottom border.
     """
@@ -210,7 +242,7 @@ def test_same_checkpoint_same_answer(name, tmp_path):
         distance = np.linalg.norm(ours[:, None] - logits[None], axis=-1) / np.linalg.norm(logits, axis=-1)
         assert (distance.min(axis=0) < 1e-3).mean() >= 0.98
         check_answer(answer, theirs, 0, 0.98, f"{case} 0 from their maps")
-        for index in range(2):
+        for index, own in enumerate(own_agreement(name, size, checkpoint, theirs)):
             answer = model.predict(theirs[f"image_{index}"][None], verbose=0)
-            compared += check_answer(answer, theirs, index, 0.9, f"{case} {index}")
+            compared += check_answer(answer, theirs, index, min(1 - 2 * (1 - own), 0.98), f"{case} {index} ({own:.2f} of its own)")
     assert compared > 20
