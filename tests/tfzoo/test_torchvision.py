@@ -134,20 +134,30 @@ import numpy as np, torch
 model, _ = reference.build(name, int(size))
 model.load_state_dict(torch.load(checkpoint))
 model.double()
-inputs, arrays = np.load(pathlib.Path(checkpoint).with_suffix(".npz")), {}
-mean, std = (torch.tensor(values)[:, None, None].double() for values in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+inputs, arrays = np.load(pathlib.Path(checkpoint).with_suffix(".npz")), {{}}
 for index in range(2):
-    pixels = torch.from_numpy(inputs[f"image_{index}"]).permute(2, 0, 1).double() / 255
+    pixels = torch.from_numpy(inputs[f"image_{{index}}"]).permute(2, 0, 1).double() / 255
     with torch.no_grad():
-        outputs = model(((pixels - mean) / std)[None])
-    arrays |= {f"{key}_{index}": value[0].permute(1, 2, 0).numpy() for key, value in outputs.items()}
+{answer}
 np.savez(pathlib.Path(checkpoint).with_suffix(".double.npz"), **arrays)
+"""
+SEGMENTERS_ANSWER = """
+        mean, std = (torch.tensor(x)[:, None, None].double() for x in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+        outputs = model(((pixels - mean) / std)[None])
+        arrays |= {f"{key}_{index}": value[0].permute(1, 2, 0).numpy() for key, value in outputs.items()}
 """
 
 
 def run(*arguments):
     done = subprocess.run(list(map(str, arguments)), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def in_float64(answer, name, size, checkpoint):
+    """What torchvision answers in float64 for the pictures of a reference: the lines ``answer`` put its arrays together."""
+    python, script = reference_program()
+    run(python, "-c", DOUBLE_PROGRAM.format(answer=answer), script, name, size, checkpoint)
+    return np.load(checkpoint.with_suffix(".double.npz"))
 
 
 def outputs_of(model, pixels):
@@ -165,8 +175,7 @@ def reference_of(name, seed, size, folder):
         drawn_picture(2 * seed + index).save(path)
     run(python, script, name, "--seed", seed, "--size", size, "--images", *pictures, "--output", folder)
     checkpoint = folder / f"{name}-seed{seed}.pth"
-    run(python, "-c", DOUBLE_PROGRAM, script, name, size, checkpoint)
-    return checkpoint, np.load(checkpoint.with_suffix(".npz")), np.load(checkpoint.with_suffix(".double.npz"))
+    return checkpoint, np.load(checkpoint.with_suffix(".npz")), in_float64(SEGMENTERS_ANSWER, name, size, checkpoint)
 
 
 def difference(ours, theirs):

@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from test_torchvision import reference_program, run
+from test_torchvision import in_float64
 from test_torchvision_detectors import loaded, reference_of
 
 import tfzoo
@@ -122,22 +122,9 @@ def test_a_layer_over_a_whole_map_is_reordered():
 
 CASES = [(11, 224, ()), (23, 200, ("--sparse",))]  # seed, size, flags
 OLD_FILES = {"fasterrcnn_resnet50_fpn", "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn"}
-DOUBLE_PROGRAM = """
-import importlib, pathlib, sys
-script, name, size, checkpoint = sys.argv[1:]
-sys.path.insert(0, str(pathlib.Path(script).parent))
-reference = importlib.import_module(pathlib.Path(script).stem)  # first: it mends a torchvision whose compiled part does not load
-import numpy as np, torch
-
-model, _ = reference.build(name, int(size))
-model.load_state_dict(torch.load(checkpoint))
-model.double()
-inputs, arrays = np.load(pathlib.Path(checkpoint).with_suffix(".npz")), {}
-for index in range(2):
-    with torch.no_grad():
-        answer = model([torch.from_numpy(inputs[f"image_{index}"]).permute(2, 0, 1).double() / 255])[0]
-    arrays |= {f"{key}_{index}": answer[key].numpy() for key in ("boxes", "scores", "labels")}
-np.savez(pathlib.Path(checkpoint).with_suffix(".double.npz"), **arrays)
+DETECTORS_ANSWER = """
+        answer = model([pixels])[0]
+        arrays |= {f"{key}_{index}": answer[key].numpy() for key in ("boxes", "scores", "labels")}
 """
 
 
@@ -168,9 +155,7 @@ def detections_of(arrays, index):
 
 def own_agreement(name, size, checkpoint, theirs):
     """The share of torchvision's detections, in either picture, that have their equal in what it answers in float64."""
-    python, script = reference_program()
-    run(python, "-c", DOUBLE_PROGRAM, script, name, size, checkpoint)
-    double = np.load(checkpoint.with_suffix(".double.npz"))
+    double = in_float64(DETECTORS_ANSWER, name, size, checkpoint)
     return [(partners(detections_of(double, index), detections_of(theirs, index)) >= 0).mean() for index in range(2)]
 
 
