@@ -3,7 +3,7 @@
 A narrow model of each name first learns drawn shapes for some steps, so that its answers differ and are decided. Each file's
 answer is then compared with Keras's, on drawn pictures that it was not trained on. What is found goes into export_proofs.json,
 which ships with the package and is what ``tfzoo models`` calls proved, and with ``--table`` into a page. Every model has a
-process of its own, since TensorFlow can end it. What was proved for the network as it is now is not done again, so that an
+process of its own, since TensorFlow can end it. What was measured for the network as it is now is not done again, so that an
 interrupted run can be taken up.
 """
 
@@ -44,6 +44,7 @@ NARROW = {  # for the models that have these options
 }
 PROPOSALS = 100  # of a picture, anywhere, for models that take them
 STEPS = 100
+ROUNDS = 5  # of so many steps, at most, until the answer is worth comparing
 BATCH_SIZE = 8
 LEARNING_RATES = {"semantic": 3e-3}
 LEARNING_RATE = 1e-3  # of detectors
@@ -65,8 +66,8 @@ def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False, forms=FORMAT
 
     Args:
         output: JSON file; what it holds already is kept.
-        steps: of training, before the exports.
-        again: prove anew what was proved already.
+        steps: of training, before the exports; taken again, up to ``ROUNDS`` times, while the answer would prove little.
+        again: prove anew what was measured already.
         forms: which of ``FORMATS`` to prove.
 
     Returns:
@@ -80,14 +81,19 @@ def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False, forms=FORMAT
     proofs = json.loads(output.read_text()) if output.exists() else {}
     for number, name in enumerate(names, start=1):
         proof = proofs[name] = _begin(name, entries[name], {} if again else proofs.get(name, {}), steps)
-        todo = [form for form in forms if not proof["formats"].get(form, {}).get("proved")]
+        todo = [form for form in forms if not _is_done(proof["formats"].get(form, {}))]
         for form, result in _results(name, proof["options"], todo, steps).items():
             proof["formats"][form] = result
             print(f"[{number}/{len(names)}] {name} {form}: {_in_words(result)}", flush=True)
         _write(proofs, output)
         if not todo:
-            print(f"[{number}/{len(names)}] {name}: proved already", flush=True)
+            print(f"[{number}/{len(names)}] {name}: done already", flush=True)
     return proofs
+
+
+def _is_done(result):
+    """Proved, or found to fall short, unless by a model that had not learned."""
+    return "bytes" in result and not _proves_little(result)
 
 
 def _begin(name, entry, earlier, steps):
@@ -163,7 +169,7 @@ def _open(name, split, folder):
 
 
 def train(name, options, data, steps):
-    """Returns a model that learned drawn shapes."""
+    """Returns a model that learned drawn shapes, for ``steps`` steps or as many again as it needs to tell them apart."""
     import keras
 
     import tfzoo
@@ -175,8 +181,19 @@ def train(name, options, data, steps):
     optimizer = keras.optimizers.Adam(LEARNING_RATES.get(model.task, LEARNING_RATE), clipnorm=1.0)
     model.compile(optimizer, **({"loss": _pixel_loss(data)} if model.task == "semantic" else {}))
     batches = data.batches(BATCH_SIZE, IMAGE_SIZE, training=True, seed=SEED).repeat().take(steps)
-    model.fit(batches, shuffle=False, verbose=0)
+    inputs = _inputs(model, data)
+    for _ in range(ROUNDS):
+        model.fit(batches, shuffle=False, verbose=0)
+        if not _proves_little(_variety(model.predict(inputs, verbose=0))):
+            break
     return model
+
+
+def _inputs(model, data):
+    """The first pictures of a data set, and their proposals where the model takes such."""
+    samples = [data.read(index) for index in range(PICTURES)]
+    images = np.stack([sample["images"] for sample in samples])
+    return {"images": images, "proposals": np.stack([s["proposals"] for s in samples])} if model.takes_proposals else images
 
 
 def _pixel_loss(data):
@@ -191,10 +208,7 @@ def compare(model, form, data, folder) -> dict:
     from tfzoo.export import export, load, verify
 
     start = time.perf_counter()
-    samples = [data.read(index) for index in range(PICTURES)]
-    inputs = {"images": np.stack([sample["images"] for sample in samples])}
-    if model.takes_proposals:
-        inputs["proposals"] = np.stack([sample["proposals"] for sample in samples])
+    inputs = _inputs(model, data)
     arguments = {
         "quantization": form if form in QUANTIZATIONS else None,
         "calibration": DATA,
@@ -204,8 +218,8 @@ def compare(model, form, data, folder) -> dict:
     errors, path = {}, folder / PLACES[form]
     for raw in (True, False) if model.task == "semantic" else (False,):
         report = export(model, path, raw=raw, **arguments)
-        expected = model.deployed(raw=raw).predict(inputs if model.takes_proposals else inputs["images"], verbose=0)
-        errors |= verify.compare(verify.run_in_batches(load(path), **inputs), expected)
+        expected = model.deployed(raw=raw).predict(inputs, verbose=0)
+        errors |= verify.compare(verify.run_in_batches(load(path), **_named(inputs)), expected)
     return {
         **_measures(errors, expected, report.quantization),
         "pictures": PICTURES,
@@ -216,6 +230,18 @@ def compare(model, form, data, folder) -> dict:
     }
 
 
+def _named(inputs):
+    return inputs if isinstance(inputs, dict) else {"images": inputs}
+
+
+def _variety(answer) -> dict:
+    """What would tell that an answer is the same everywhere: "commonest_label_share" of a segmenter's, "count" of detections."""
+    if "num_detections" in answer:
+        return {"count": int(answer["num_detections"].sum())}
+    labels = answer["labels"]
+    return {"commonest_label_share": float(np.bincount(labels.ravel()).max() / labels.size)}
+
+
 def _measures(errors, expected, quantization):
     """What is told of a file.
 
@@ -223,12 +249,8 @@ def _measures(errors, expected, quantization):
     their boxes. "commonest_label_share", or "count" of the detections, would tell of an answer that proves little.
     """
     if "detections" not in errors:
-        labels = expected["labels"]
-        return {
-            "agreement": errors["labels"]["agreement"],
-            "error": errors["logits"]["relative_error"],
-            "commonest_label_share": float(np.bincount(labels.ravel()).max() / labels.size),
-        }
+        agreement, error = errors["labels"]["agreement"], errors["logits"]["relative_error"]
+        return {"agreement": agreement, "error": error, **_variety(expected)}
     found = errors["detections"]
     more = {f"{kind}_agreement": errors[kind]["agreement"] for kind in ("masks", "keypoints") if kind in errors}
     agreement = found["found_again" if quantization else "agreement"]
@@ -236,13 +258,18 @@ def _measures(errors, expected, quantization):
     return {"agreement": agreement, "error": error, "count": found["count"], **more}
 
 
-def _shortcoming(form, result) -> dict:
+def _proves_little(result) -> str:
     if result.get("commonest_label_share", 0) > MAX_SHARE:
         share = f"{result['commonest_label_share']:.1%}"
-        return {"reason": f"the model gives {share} of the pixels one label, which proves little: train it for more steps"}
+        return f"the model gives {share} of the pixels one label, which proves little: train it for more steps"
     if result.get("count", PICTURES) < PICTURES:
-        found = f"{result['count']} objects in {PICTURES} pictures"
-        return {"reason": f"the model finds {found}, which proves little: train it for more steps"}
+        return f"the model finds {result['count']} objects in {PICTURES} pictures, which proves little: train it for more steps"
+    return ""
+
+
+def _shortcoming(form, result) -> dict:
+    if reason := _proves_little(result):
+        return {"reason": reason}
     found, wanted = "detections", DETECTIONS.get(form, FLOAT_DETECTIONS)
     if "count" not in result:
         found, wanted = "labels", LABELS.get(form, FLOAT_LABELS)
@@ -275,13 +302,13 @@ TABLE = """\
 # Every model in every format
 
 Written by `python -m tfzoo.benchmarks.proofs --table {place}`. Each file was made from a narrow model (so that all of them take
-hours, not days) that had learned drawn shapes for {steps} steps, at {size}, and was compared with Keras on {pictures} pictures
-that it had not seen. Agreement: the share of a segmenter's labels that equal Keras's, or of a detector's detections that do (label,
-box within 0.1 px, score within 1e-3); of quantized files of detectors, the share of Keras's objects that are found again (same
-label, IoU 0.5); narrow models lose more by it than wide ones. Error: a segmenter's logits, norm of the difference over norm; a
-detector's boxes, pixels, the largest of those that agree. Latency: the median of five runs of one picture, on the machine that
-made the table, with whatever else it did: for comparing the formats of one model, roughly. int8 files compute the network in
-integers, and decisions, decoding and NMS in float.
+hours, not days) that had learned drawn shapes for {steps} steps, or a few times as many, at {size}, and was compared with Keras
+on {pictures} pictures that it had not seen. Agreement: the share of a segmenter's labels that equal Keras's, or of a detector's
+detections that do (label, box within 0.1 px, score within 1e-3); of quantized files of detectors, the share of Keras's objects
+that are found again (same label, IoU 0.5); narrow models lose more by it than wide ones. Error: a segmenter's logits, norm of the
+difference over norm; a detector's boxes, pixels, the largest of those that agree. Latency: the median of five runs of one
+picture, on the machine that made the table, with whatever else it did: for comparing the formats of one model, roughly. int8
+files compute the network in integers, and decisions, decoding and NMS in float.
 
 | model | format | operators (kinds) | MB | agreement | error | ms | if not proved, why |
 |---|---|---|---|---|---|---|---|
@@ -314,7 +341,7 @@ def main(arguments=None) -> int:
     parser.add_argument("--output", default=PROOFS_FILE, help=f"default: {PROOFS_FILE.name} in the package")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"of training before the exports (default: {STEPS})")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS, help="default: all of them")
-    parser.add_argument("--again", action="store_true", help="prove anew what was proved already")
+    parser.add_argument("--again", action="store_true", help="prove anew what was measured already")
     parser.add_argument("--table", metavar="FILE", help="write all that is known by then as a page (Markdown)")
     args = parser.parse_args(arguments)
     try:

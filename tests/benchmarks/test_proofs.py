@@ -48,6 +48,15 @@ def test_only_what_is_missing_is_done_again(work, tmp_path):
     assert asked == [["int8"], [*FORMATS]]
 
 
+def test_what_fell_short_is_done_again_only_where_the_model_had_not_learned(work, tmp_path):
+    asked, found = work
+    output = tmp_path / "proofs.json"
+    found["int8"], found["onnx"] = {**GOOD, "agreement": 0.5}, {**GOOD, "commonest_label_share": 0.99}
+    for _ in range(2):
+        assert proofs.main(["unet", "--output", str(output)]) == 1
+    assert asked == [[*FORMATS], ["onnx"]]
+
+
 def test_some_formats_alone(work, tmp_path):
     asked, _ = work
     output = tmp_path / "proofs.json"
