@@ -8,7 +8,7 @@ import tfzoo
 NARROW, NARROW_VGG = {"width_multiplier": 0.125, "dropout": 0.0}, {"width_multiplier": 0.125, "dropout": 0.0, "batch_norm": True}
 CASES = {
     "unet": NARROW,
-    "unet_resnet50": NARROW,
+    "unet_resnet50": {"width_multiplier": 0.25, "dropout": 0.0},
     "unet_mobilenetv2": {"width_multiplier": 0.25, "dropout": 0.0},
     "fcn32s_vgg16": NARROW_VGG,
     "fcn16s_vgg16": NARROW_VGG,
@@ -27,7 +27,7 @@ CASES = {
     "deeplabv3plus_resnet50": NARROW,
     "deeplabv3plus_mobilenetv2": {"width_multiplier": 0.25, "dropout": 0.0},
     "lraspp_mobilenet_v3_large": {"width_multiplier": 0.25},
-    "enet": {"width_multiplier": 0.5, "dropout": 0.0},
+    "enet": {"dropout": 0.0},
     "pspnet_resnet50": NARROW,
 }
 # One of each class, on its smallest backbone: what `make test` asks; `make test-all` asks everything of all names.
