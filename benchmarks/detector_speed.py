@@ -43,7 +43,8 @@ def run(args) -> None:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         contestants = [stack.enter_context(contestant) for contestant in _contestants(args, folder)]
         for contestant in contestants:
-            print(f"{contestant.name}: {contestant.facts['detections']} detections")
+            if contestant.facts["detections"] is not None:
+                print(f"{contestant.name}: {contestant.facts['detections']} detections")
         times = measure(contestants, args.cases, args.rounds)
     print(f"\n{args.size} px, {args.threads} threads, training in {args.precision} at batch {args.batch_size}\n")
     print(format_table(times, ours="tfzoo"))
@@ -56,6 +57,7 @@ def _contestants(args, folder) -> Iterator[Contestant]:
         "batch_size": args.batch_size,
         "precision": args.precision,
         "device": args.device,
+        "cases": args.cases,
     }
     yield Contestant("tfzoo", sys.executable, "tfzoo_detector.py", given, args.threads)
     if args.torchvision_python:

@@ -1,57 +1,81 @@
 #!/usr/bin/env bash
 # What a GPU is for, in one go, where Keras runs on JAX and TensorFlow is not installed: throughput beside torchvision's on the same
-# card, then full-size trainings. Usage: benchmarks/gpu.sh DATA OUT [throughput|camvid|cells|people ...]
+# card, then trainings side by side. Usage: benchmarks/gpu.sh DATA OUT SECONDS [throughput] [TRAINING[=EPOCHS] ...]
 #
-# DATA: folder with camvid, bccd, dsb2018 and pennfudan. OUT: folder for tables, logs and checkpoints; what is there is gone on with.
-# Needs keras, jax with CUDA, torch, torchvision, pycocotools, and this package. BUDGET: seconds for each training (default 480).
+# DATA: folder with camvid, dsb2018 and pennfudan. OUT: folder for tables, logs and checkpoints; what is there is gone on with.
+# SECONDS: after which the trainings are ended, to be evaluated as far as they have come. TRAINING: one of those below; all of them
+# run at once, since each leaves the card idle while it reads pictures.
+# Needs keras, jax with CUDA, torch, torchvision, pycocotools, and this package.
 set -uo pipefail
-data=$1 out=$2
-shift 2
-parts=${*:-throughput camvid cells people}
+data=$1 out=$2 seconds=$3
+shift 3
 export KERAS_BACKEND=jax XLA_PYTHON_CLIENT_PREALLOCATE=false
 mkdir -p "$out"
 
+# === Throughput ===
+
 throughput() { # our training step and torchvision's, seeded weights, 512 and 800 px, batch 8, bfloat16
-  for name in retinanet_resnet50_fpn maskrcnn_resnet50_fpn; do
-    python -c "
+  local name=maskrcnn_resnet50_fpn
+  python3 -c "
 import sys, torch
 from torchvision.models import detection
 torch.manual_seed(0)
 torch.save(getattr(detection, sys.argv[1])(weights=None, weights_backbone=None).state_dict(), sys.argv[2])" "$name" "$out/$name.pth"
-    for size in 512 800; do
-      python -m tfzoo.benchmarks.detector_speed "$name" "$out/$name.pth" --size "$size" --batch-size 8 --precision mixed_bfloat16 \
-        --device cuda --cases "training step" --rounds 10 --torchvision-python "$(command -v python)" \
-        >"$out/throughput_${name}_$size.md" 2>"$out/throughput_${name}_$size.log"
-    done
+  for size in 512 800; do
+    python3 -m tfzoo.benchmarks.detector_speed "$name" "$out/$name.pth" --size "$size" --batch-size 8 --precision mixed_bfloat16 \
+      --device cuda --cases "training step" --rounds 10 --torchvision-python "$(command -v python3)" \
+      >"$out/throughput_$size.md" 2>"$out/throughput_$size.log"
+    cat "$out/throughput_$size.md"
   done
 }
 
-train() { # NAME MODEL SPEC SPLIT ARGUMENTS...: trains within the budget, then evaluates the best checkpoint
-  local name=$1 model=$2 spec=$3 split=$4 resume=()
-  shift 4
+# === Trainings: NAME MODEL SPEC SPLIT-TO-MEASURE SIZE EPOCHS ARGUMENTS... ===
+
+colours=(--brightness 0.3 --contrast 0.4 --saturation 0.3 --hue 0.05 --learning-rate 2e-3)
+camvid=("masks:$data/camvid" test 360x480)
+nuclei=(--flip horizontal_and_vertical --max-objects 150 --option "anchor_sizes=[8,16,32,64,128]" --option box_detections_per_img=400)
+
+settings() { # prints the arguments of a training, one a line
+  local vgg=(--option batch_norm=True)
+  case $1 in
+    unet) set -- unet "${camvid[@]}" 90 "${colours[@]}" --crop 0.75 --loss cross_entropy+lovasz \
+      --option width_multiplier=0.5 --option depth=5 --option dropout=0.2 ;;
+    segnet) set -- segnet_vgg16 "${camvid[@]}" 90 "${colours[@]}" --loss cross_entropy+dice --option width_multiplier=0.5 \
+      --option dropout=0.2 ;;
+    segnet_basic) set -- segnet_basic "${camvid[@]}" 90 "${colours[@]}" --loss cross_entropy+dice ;;
+    enet) set -- enet "${camvid[@]}" 120 "${colours[@]}" --learning-rate 4e-3 --loss cross_entropy+dice ;;
+    dilated) set -- dilated_vgg16 "${camvid[@]}" 90 "${colours[@]}" --loss cross_entropy+dice "${vgg[@]}" \
+      --option width_multiplier=0.25 --option dropout=0.2 ;;
+    fcn8s) set -- fcn8s_vgg16 "${camvid[@]}" 90 "${colours[@]}" --loss cross_entropy+dice "${vgg[@]}" \
+      --option width_multiplier=0.5 --option dropout=0.2 ;;
+    deeplab) set -- deeplabv3plus_mobilenetv2 "${camvid[@]}" 90 "${colours[@]}" --loss cross_entropy+dice ;;
+    lraspp) set -- lraspp_mobilenet_v3_large "${camvid[@]}" 90 "${colours[@]}" --loss cross_entropy+dice ;;
+    nuclei) set -- maskrcnn_resnet50_fpn "coco:$data/dsb2018" val 512 10 "${nuclei[@]}" --val-split none ;;
+    people) set -- maskrcnn_resnet50_fpn "coco:$data/pennfudan" val 512 30 --val-split none ;;
+    *) return 1 ;;
+  esac
+  printf '%s\n' "$@"
+}
+
+train() { # NAME [EPOCHS]: trains, then measures the best checkpoint; without validation that is the last one
+  local name=$1 arguments resume=() more=()
+  mapfile -t arguments < <(settings "$name")
+  local model=${arguments[0]} spec=${arguments[1]} split=${arguments[2]} size=${arguments[3]} epochs=${2:-${arguments[4]}}
   [ -e "$out/$name/last.keras" ] && resume=(--resume)
-  timeout -s INT "${BUDGET:-480}" python -m tfzoo train "$model" --data "$spec" --output "$out/$name" --precision mixed_bfloat16 \
-    --picture-epochs 0 "$@" "${resume[@]}" >>"$out/$name.log" 2>&1
-  python -m tfzoo evaluate "$out/$name/best.keras" --data "$spec" --split "$split" --json "$out/$name.json" --overwrite \
-    >>"$out/$name.log" 2>&1
+  [ "$name" = nuclei ] && more=(--max-detections 400)
+  timeout -k 60 "$seconds" python3 -m tfzoo train "$model" --data "$spec" --output "$out/$name" --precision mixed_bfloat16 \
+    --image-size "$size" --epochs "$epochs" --picture-epochs 0 "${arguments[@]:5}" "${resume[@]}" >>"$out/$name.log" 2>&1
+  python3 -m tfzoo evaluate "$out/$name/best.keras" --data "$spec" --split "$split" --image-size "$size" --overwrite \
+    --json "$out/$name.json" "${more[@]}" >>"$out/$name.log" 2>&1
 }
 
-camvid() { # at the published 360x480: SegNet-Basic 46.3, ENet 51.3, SegNet 55.6
-  local colours=(--brightness 0.3 --contrast 0.4 --saturation 0.3 --hue 0.05 --loss cross_entropy+dice --image-size 360x480)
-  train camvid_unet unet "masks:$data/camvid" test --epochs 120 --batch-size 8 --crop 0.667 "${colours[@]}" \
-    --option width_multiplier=0.5 --option depth=5 --option dropout=0.2
-  train camvid_segnet_basic segnet_basic "masks:$data/camvid" test --epochs 200 --batch-size 8 "${colours[@]}"
-}
-
-cells() { # boxes and masks at full size
-  train bccd_retinanet retinanet_resnet50_fpn "coco:$data/bccd" test --epochs 60 --batch-size 8 --image-size 480x640
-  train bccd_ssd300 ssd300_vgg16 "coco:$data/bccd" test --epochs 120 --batch-size 16 --image-size 300x300 --option batch_norm=True
-  train dsb2018_maskrcnn maskrcnn_resnet50_fpn "coco:$data/dsb2018" val --epochs 30 --batch-size 4 --image-size 512 \
-    --flip horizontal_and_vertical --max-objects 150 --option "anchor_sizes=[8,16,32,64,128]" --option box_detections_per_img=200
-}
-
-people() {
-  train pennfudan_maskrcnn maskrcnn_resnet50_fpn "coco:$data/pennfudan" val --epochs 60 --batch-size 4 --image-size 512
-}
-
-for part in $parts; do "$part"; done
+for part; do
+  if [ "$part" = throughput ]; then
+    throughput
+  elif settings "${part%%=*}" >/dev/null; then
+    train "${part%%=*}" "$(sed -n 's/^[^=]*=//p' <<<"$part")" &
+  else
+    echo "There is no training '$part'." >&2
+  fi
+done
+wait

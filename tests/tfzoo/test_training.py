@@ -12,6 +12,7 @@ import tfzoo
 from tfzoo.errors import InputError, MissingInputError, OutputExistsError
 from tfzoo.losses import Dice, PixelCrossEntropy, inverse_frequency_weights
 from tfzoo.training import Recipe, evaluation_command, train
+from tfzoo.training.callbacks import Checkpoints, read_state
 
 OPTIONS = {"width_multiplier": 0.0625, "depth": 2, "dropout": 0.0}
 RECIPE = {"batch_size": 4, "image_size": (64, 96), "picture_epochs": 2}
@@ -155,3 +156,29 @@ def test_weight_decay_spares_biases_and_norms():
 def test_wrong_recipes_are_refused(wrong):
     with pytest.raises(InputError):
         Recipe(**wrong)
+
+
+def test_checkpoints_are_written_no_more_often_than_wanted(tmp_path):
+    """With a long pause between savings, what is in the folder at the end is what saving every epoch leaves there."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    model.compile(keras.optimizers.SGD(0.25), loss="mse")
+    values = iter((0.2, 0.6, 0.4))
+    seen = []
+
+    class Logs(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_mean_iou"] = next(values)
+            seen.append(self.model.get_weights()[0].item())
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            state = read_state(tmp_path)
+            seen.append((state["epochs"], (tmp_path / "best.keras").exists()))
+
+    data = {"x": np.ones((1, 1)), "y": np.ones((1, 1)), "epochs": 3, "verbose": 0}
+    model.fit(**data, callbacks=[Logs(), Checkpoints(tmp_path, seconds=3600), Look()])
+    weights, looks = seen[::2], seen[1::2]
+    assert looks == [(0, False)] * 3
+    assert read_state(tmp_path) == {"epochs": 3, "best": 0.6, "best_epoch": 2}
+    best, last = (keras.saving.load_model(tmp_path / name).get_weights()[0].item() for name in ("best.keras", "last.keras"))
+    assert (best, last) == (weights[1], weights[2]) and len(set(weights)) == 3

@@ -189,6 +189,15 @@ def _draw_places(size, augmentation, rng):
     return rotated(places, size, angle)
 
 
+RANDOM_STREAMS = ("flip", "brightness", "contrast", "saturation", "hue", "second_flip")  # one for each layer, by its name
+
+
+def layer_seeds(*stream: int) -> dict[str, int]:
+    """The seed of each of the ``batch_layers``, by its name, for whole numbers such as seed and epoch."""
+    state = np.random.SeedSequence(stream).generate_state(len(RANDOM_STREAMS))
+    return {name: int(part) >> 1 for name, part in zip(RANDOM_STREAMS, state, strict=True)}  # Keras takes int32
+
+
 def batch_layers(augmentation: Augmentation, *stream: int):
     """Returns Keras's layers for flips and colour, to be applied in turn to {"images", "segmentation_masks"} batches.
 
@@ -197,21 +206,24 @@ def batch_layers(augmentation: Augmentation, *stream: int):
     """
     import keras
 
-    seeds = [int(part) for part in np.random.SeedSequence(stream).generate_state(6) >> 1]  # Keras takes int32
-    first_flip, brightness, contrast, saturation, hue, second_flip = seeds
+    seeds = layer_seeds(*stream)
+
+    def layer(kind, name, *arguments, **options):
+        return kind(*arguments, **options, seed=seeds[name], name=name, dtype="float32")
+
     layers = []
     # Keras's own "horizontal_and_vertical" does both or neither: two layers give all four.
     directions = augmentation.flip.split("_and_") if augmentation.flip else []
-    for direction, seed in zip(directions, (first_flip, second_flip), strict=False):
-        layers.append(keras.layers.RandomFlip(direction, seed=seed, dtype="float32"))
+    for direction, name in zip(directions, ("flip", "second_flip"), strict=False):
+        layers.append(layer(keras.layers.RandomFlip, name, direction))
     if augmentation.brightness:
-        layers.append(keras.layers.RandomBrightness(augmentation.brightness, (0, 255), seed=brightness, dtype="float32"))
+        layers.append(layer(keras.layers.RandomBrightness, "brightness", augmentation.brightness, (0, 255)))
     if augmentation.contrast:
-        layers.append(keras.layers.RandomContrast(augmentation.contrast, value_range=(0, 255), seed=contrast, dtype="float32"))
+        layers.append(layer(keras.layers.RandomContrast, "contrast", augmentation.contrast, value_range=(0, 255)))
     if augmentation.saturation:
         reach = augmentation.saturation / 2  # to Keras 0.5 is the picture's own
         # The layer keeps the saturation itself, which goes from 0 to 1 whatever the pixels do, within this range.
-        layers.append(keras.layers.RandomSaturation((0.5 - reach, 0.5 + reach), (0, 1), seed=saturation, dtype="float32"))
+        layers.append(layer(keras.layers.RandomSaturation, "saturation", (0.5 - reach, 0.5 + reach), (0, 1)))
     if augmentation.hue:
-        layers.append(keras.layers.RandomHue(augmentation.hue, (0, 255), seed=hue, dtype="float32"))
+        layers.append(layer(keras.layers.RandomHue, "hue", augmentation.hue, (0, 255)))
     return layers

@@ -8,7 +8,7 @@ import threading
 import keras
 import numpy as np
 
-from tfzoo.data.augmentation import NO_AUGMENTATION, Augmentation, batch_layers
+from tfzoo.data.augmentation import NO_AUGMENTATION, Augmentation, batch_layers, layer_seeds
 from tfzoo.data.dataset import Dataset
 from tfzoo.data.images import parse_size
 from tfzoo.data.targets import LabelMaps, PaddedBoxes, make_targets
@@ -60,6 +60,41 @@ class Visits:
         return batch_layers(self.targets.batch_augmentation, self.seed, *stream), ("images", *self.targets.layer_keys)
 
 
+class BatchChange:
+    """What goes batch by batch, as one function, which JAX compiles: layer by layer its colours would take four times as long.
+
+    Args:
+        visits: whose batches are changed.
+    """
+
+    def __init__(self, visits: Visits):
+        self._seed = visits.seed
+        self._layers, self._keys = visits.batch_layers()
+        self._run = self._apply
+        if keras.backend.backend() == "jax":
+            import jax
+
+            self._run = jax.jit(self._apply)
+
+    def __call__(self, batch: dict, *stream: int) -> dict:
+        """The batch, its pictures and label maps changed as (seed, *stream) says: uint8 as before."""
+        if not self._layers:
+            return batch
+        seeds = layer_seeds(self._seed, *stream)
+        states = np.array([[seeds[layer.name], 0] for layer in self._layers], self._layers[0].generator.state.dtype)
+        changed = self._run({key: batch[key] for key in self._keys}, states)
+        return batch | {key: keras.ops.convert_to_numpy(values) for key, values in changed.items()}
+
+    def _apply(self, changed, states):
+        generators = [layer.generator.state for layer in self._layers]
+        with keras.StatelessScope(state_mapping=list(zip(generators, states, strict=True))):
+            changed = {key: keras.ops.convert_to_tensor(values) for key, values in changed.items()}
+            changed["images"] = keras.ops.cast(changed["images"], "float32")
+            for layer in self._layers:
+                changed = layer(changed, training=True)
+        return {key: keras.ops.cast(keras.ops.clip(keras.ops.round(x), 0, 255), "uint8") for key, x in changed.items()}
+
+
 class Loader(keras.utils.PyDataset):
     """Batches for ``fit`` where TensorFlow is not installed: see ``Dataset.loader``.
 
@@ -77,6 +112,7 @@ class Loader(keras.utils.PyDataset):
         if batch_size < 1 or workers < 1:
             raise InputError(f"batch_size is {batch_size} and workers is {workers}: both must be at least 1.")
         self.visits, self.batch_size, self.epoch = visits, batch_size, first_epoch
+        self._change = BatchChange(visits)
         self._ahead = 2 * workers
         self._pool = concurrent.futures.ThreadPoolExecutor(workers)
         self._lock = threading.Lock()
@@ -112,20 +148,8 @@ class Loader(keras.utils.PyDataset):
         indices = self.visits.order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
         samples = [self.visits.read(int(index), epoch) for index in indices]
         whole = {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
-        self._flip_and_colour(whole, epoch, batch)
+        whole = self._change(whole, epoch, batch)
         return self.visits.targets.inputs(whole), self.visits.targets.finish(whole)
-
-    def _flip_and_colour(self, batch, *stream):
-        with keras.device("cpu"):  # an accelerator has better things to do
-            layers, keys = self.visits.batch_layers(*stream)
-            if not layers:
-                return
-            changed = {key: batch[key] for key in keys} | {"images": batch["images"].astype(np.float32)}
-            for layer in layers:
-                changed = layer(changed, training=True)
-            for key in keys:
-                values = np.rint(keras.ops.convert_to_numpy(changed[key]))
-                batch[key] = np.clip(values, 0, 255).astype(np.uint8)
 
     def on_epoch_end(self):
         # Keras says this before the first epoch too, when it has only looked at a batch.

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import time
 
 import keras
 import numpy as np
@@ -18,26 +19,30 @@ LOG_ENDINGS = {"boxes": "", "masks": "_mask", "keypoints": "_keypoints"}  # of w
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Saves ``last.keras`` after every epoch (with the optimizer, to resume) and ``best.keras`` when a metric rises.
+    """Saves ``last.keras`` (with the optimizer, to resume) and ``best.keras``, as it was when a metric was highest.
 
     ``best.keras`` is float32 and without the optimizer: the file to keep. Files are replaced in one step, so an interruption
-    leaves the old one. ``state.json`` says how many epochs ``last.keras`` has seen and the best value so far.
+    leaves the old ones. ``state.json`` says how many epochs ``last.keras`` has seen and the best value so far. They are written
+    at the end of an epoch, if the last time is long enough ago, and at the end of the training: where an epoch takes a second,
+    writing them every time would take as long again.
 
     Args:
         folder: where.
         monitor: name of the metric in the logs; the larger the better. Where the logs lack it, the last is the best.
+        seconds: least time between two savings: so much of the training is lost at most where its process is killed outright.
     """
 
-    def __init__(self, folder, monitor="val_mean_iou"):
+    def __init__(self, folder, monitor="val_mean_iou", seconds=0):
         super().__init__()
-        self.folder, self.monitor = pathlib.Path(folder), monitor
+        self.folder, self.monitor, self.seconds = pathlib.Path(folder), monitor, seconds
         self.state = read_state(self.folder)
         self.current_epoch = self.state["epochs"]
-        self._twin = None
+        self._best_weights = None  # those that are not saved yet
+        self._saved_at = -float("inf")
 
     def on_train_begin(self, logs=None):
         if not (self.folder / LAST).exists():
-            self._save_last(0)
+            self._save()
 
     def on_epoch_begin(self, epoch, logs=None):
         self.current_epoch = epoch
@@ -46,28 +51,33 @@ class Checkpoints(keras.callbacks.Callback):
         value = float((logs or {}).get(self.monitor, epoch))
         if self.state["best"] is None or value > self.state["best"]:
             self.state |= {"best": value, "best_epoch": epoch + 1}
-            with replacing(self.folder / BEST) as draft:
-                self._deployable().save(draft)
-        self._save_last(epoch + 1)
+            self._best_weights = self.model.get_weights()
         self.current_epoch = epoch + 1  # this one is done, even if what follows is interrupted
+        if time.monotonic() - self._saved_at >= self.seconds:
+            self._save()
+
+    def on_train_end(self, logs=None):
+        if self.state["epochs"] != self.current_epoch:
+            self._save()
 
     def save_interrupted(self):
         """Keeps what the epoch that was cut short has learned; resuming repeats that epoch."""
         if self.model is not None:
-            self._save_last(self.current_epoch)
+            self._save()
 
-    def _save_last(self, epochs):
+    def _save(self):
+        if self._best_weights is not None:
+            deployable = type(self.model).from_config({**self.model.get_config(), "dtype": "float32"})
+            deployable.set_weights(self._best_weights)
+            with replacing(self.folder / BEST) as draft:
+                deployable.save(draft)
+            self._best_weights = None
         with replacing(self.folder / LAST) as draft:
             self.model.save(draft)
-        self.state["epochs"] = epochs
+        self.state["epochs"] = self.current_epoch
         with replacing(self.folder / STATE) as draft:
             draft.write_text(json.dumps(self.state))
-
-    def _deployable(self):
-        if self._twin is None:
-            self._twin = type(self.model).from_config({**self.model.get_config(), "dtype": "float32"})
-        self._twin.set_weights(self.model.get_weights())
-        return self._twin
+        self._saved_at = time.monotonic()
 
 
 def read_state(folder) -> dict:

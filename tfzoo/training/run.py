@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import shlex
 import sys
@@ -23,6 +24,8 @@ from tfzoo.weights import load_model
 from tfzoo.zoo import find_entry
 
 SETTINGS = "training.json"
+CHECKPOINT_SECONDS = 30
+MOST_LOADING_THREADS = 8
 MONITORS = {  # what the best checkpoint has the highest of
     "semantic": "val_mean_iou",
     "detection": "val_AP",
@@ -80,9 +83,8 @@ def train(
 
     state = read_state(output)
     keras.utils.set_random_seed(recipe.seed)
-    batches = _feed(training_data)(
-        recipe.batch_size, size, training=True, seed=recipe.seed, first_epoch=state["epochs"], augmentation=recipe.augmentation()
-    )
+    random = {"seed": recipe.seed, "first_epoch": state["epochs"], "augmentation": recipe.augmentation()}
+    batches = _batches(training_data, recipe.batch_size, size, training=True, **random)
     batches = _at_several_sizes(batches, recipe, task)
     stored = _open_last(output / LAST, training_data) if resume else None
     if stored is not None:
@@ -97,13 +99,13 @@ def train(
         _restore(model, stored)
     claim_folder(output, allow_existing=resume)
     _write_settings(output, model_name, data, splits, recipe, options, proposals)
-    checkpoints = Checkpoints(output, MONITORS[task])
+    checkpoints = Checkpoints(output, MONITORS[task], CHECKPOINT_SECONDS)
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2  # a line an epoch in a log file
     try:
         model.fit(
             batches,
-            validation_data=validation_data and _feed(validation_data)(recipe.batch_size, size),
+            validation_data=validation_data and _batches(validation_data, recipe.batch_size, size),
             epochs=recipe.epochs,
             initial_epoch=state["epochs"],
             callbacks=[
@@ -145,8 +147,11 @@ def _at_several_sizes(batches, recipe, task):
     return at_several_sizes(batches, recipe.several_sizes, seed=recipe.seed)
 
 
-def _feed(dataset):
-    return dataset.batches if _has_tensorflow() else dataset.loader
+def _batches(dataset, *arguments, **options):
+    """What ``fit`` takes: a tf.data pipeline, or a loader where TensorFlow is not installed."""
+    if _has_tensorflow():
+        return dataset.batches(*arguments, **options)
+    return dataset.loader(*arguments, **options, workers=min(os.cpu_count() or 1, MOST_LOADING_THREADS))
 
 
 def _has_tensorflow() -> bool:
