@@ -12,7 +12,7 @@ import tfzoo
 from tfzoo.errors import InputError, MissingInputError, OutputExistsError
 from tfzoo.losses import Dice, PixelCrossEntropy, inverse_frequency_weights
 from tfzoo.training import Recipe, evaluation_command, train
-from tfzoo.training.callbacks import Checkpoints, read_state
+from tfzoo.training.callbacks import Checkpoints, TimeBudget, read_state
 
 OPTIONS = {"width_multiplier": 0.0625, "depth": 2, "dropout": 0.0}
 RECIPE = {"batch_size": 4, "image_size": (64, 96), "picture_epochs": 2}
@@ -182,3 +182,35 @@ def test_checkpoints_are_written_no_more_often_than_wanted(tmp_path):
     assert read_state(tmp_path) == {"epochs": 3, "best": 0.6, "best_epoch": 2}
     best, last = (keras.saving.load_model(tmp_path / name).get_weights()[0].item() for name in ("best.keras", "last.keras"))
     assert (best, last) == (weights[1], weights[2]) and len(set(weights)) == 3
+
+
+def test_a_time_budget_raises_and_lowers_the_rate_until_its_deadline(monkeypatch):
+    """Epochs of ten seconds in a budget of a hundred: the rate of each one's middle, and an end that is kept."""
+    now = [1000.0]
+    monkeypatch.setattr("tfzoo.training.callbacks.time.monotonic", lambda: now[0])
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(7.0), loss="mse")
+    rates = []
+
+    class Clock(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            rates.append(float(self.model.optimizer.learning_rate))
+
+        def on_train_batch_end(self, batch, logs=None):
+            now[0] += 10
+
+    budget = TimeBudget(deadline=1100, learning_rate=1.0, warmup=0.2)
+    model.fit(np.ones((1, 1)), np.ones((1, 1)), epochs=99, verbose=0, callbacks=[budget, Clock()])
+    falling = [0.5 + 0.5 * np.cos(np.pi * (share - 0.2) / 0.8) for share in np.arange(0.25, 1, 0.1)]
+    np.testing.assert_allclose(rates, [0.1, 0.75, *falling], atol=1e-6)
+
+
+def test_a_training_ends_in_time_and_can_be_resumed(masks_folder, tmp_path):
+    run(masks_folder, tmp_path / "run", epochs=1000, recipe={"minutes": 1e-3})
+    assert json.loads((tmp_path / "run" / "state.json").read_text())["epochs"] == 1
+    run(masks_folder, tmp_path / "run", epochs=1000, resume=True)
+    assert json.loads((tmp_path / "run" / "state.json").read_text())["epochs"] == 2
+
+
+def test_a_time_budget_needs_time(expect_sentence):
+    expect_sentence(lambda: Recipe(minutes=0), "minutes")

@@ -98,6 +98,9 @@ def _add_train(subparsers):
     parser.add_argument(
         "--epochs", type=values.count, default=left_out, help="default: 50, or what the resumed training began with"
     )
+    parser.add_argument(
+        "--minutes", type=float, default=left_out, help="end after so long, if --epochs do not; the learning rate falls until then"
+    )
     parser.add_argument("--batch-size", type=values.count, default=left_out, help="default: 8")
     _add_image_size(parser)
     parser.add_argument(

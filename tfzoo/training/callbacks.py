@@ -1,6 +1,7 @@
 """Callbacks of a training: checkpoints that can be resumed, average precision, and pictures to look at."""
 
 import json
+import math
 import pathlib
 import time
 
@@ -84,6 +85,43 @@ def read_state(folder) -> dict:
     """Returns {"epochs", "best", "best_epoch"} of a training's folder; zeros where it has none."""
     path = pathlib.Path(folder) / STATE
     return json.loads(path.read_text()) if path.exists() else {"epochs": 0, "best": None, "best_epoch": None}
+
+
+class TimeBudget(keras.callbacks.Callback):
+    """Ends a training at a deadline, and lets the learning rate rise and fall over the time until then.
+
+    Each epoch has the rate of its middle: a linear rise over the first part of the time, then a cosine's fall to 0 (Li et al.
+    2020, Budgeted Training: the schedule belongs to the budget, not to the epochs). No epoch is begun that would be more than
+    half over at the deadline, judging by the one before.
+
+    Args:
+        deadline: of ``time.monotonic()``. Time begins to count with the first epoch, whatever came before.
+        learning_rate: the highest one.
+        warmup: share of the time in which the rate rises.
+    """
+
+    def __init__(self, deadline, learning_rate, warmup):
+        super().__init__()
+        self.deadline, self.learning_rate, self.warmup = deadline, learning_rate, warmup
+
+    def on_train_begin(self, logs=None):
+        self._begin = self._epoch_begin = time.monotonic()
+        self._took = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch_begin = time.monotonic()
+        share = (self._epoch_begin + self._took / 2 - self._begin) / max(self.deadline - self._begin, 1e-3)
+        self.model.optimizer.learning_rate = self.learning_rate * self._height(share)
+
+    def _height(self, share):
+        if share < self.warmup:
+            return max(share / self.warmup, 0.1)  # the first epoch, whose length nobody knows, learns something too
+        return 0.5 + 0.5 * math.cos(math.pi * min((share - self.warmup) / (1 - self.warmup), 1.0))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._took = time.monotonic() - self._epoch_begin
+        if time.monotonic() + self._took / 2 > self.deadline:
+            self.model.stop_training = True
 
 
 class CocoEvaluation(keras.callbacks.Callback):

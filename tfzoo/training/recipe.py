@@ -21,6 +21,8 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training split.
+        minutes: ends the training after so long, if ``epochs`` have not ended it; the learning rate then rises and falls over this
+            time, epoch by epoch (see ``callbacks.TimeBudget``). Resuming takes as long again. None: as long as it takes.
         batch_size: pictures in a batch.
         image_size: (height, width) that the model is to work at: of training pictures (but for ``crop``) and of those of the
             validation split; None for the first picture's own.
@@ -42,6 +44,7 @@ class Recipe:
     """
 
     epochs: int = 50
+    minutes: float | None = None
     batch_size: int = 8
     image_size: tuple[int, int] | None = None
     several_sizes: tuple[tuple[int, int], ...] = ()
@@ -75,6 +78,8 @@ class Recipe:
         for field in ("epochs", "batch_size"):
             if getattr(self, field) < 1:
                 raise InputError(f"{field} is {getattr(self, field)}: it must be at least 1.")
+        if self.minutes is not None and not self.minutes > 0:
+            raise InputError(f"minutes is {self.minutes}: it must be above 0.")
         self.augmentation()  # which checks its values
         make_loss(self.loss)  # which checks the name
         if self.class_weights not in ("none", "median", "inverse"):
@@ -91,7 +96,12 @@ class Recipe:
         return Augmentation(**values | {"scale": tuple(self.scale)})
 
     def optimizer(self, steps: int) -> keras.optimizers.Optimizer:
-        """AdamW with warm-up, cosine decay and clipping, for a training of so many steps in all."""
+        """AdamW with warm-up, cosine decay and clipping, for a training of so many steps in all.
+
+        With ``minutes`` the rate is a plain number, which ``callbacks.TimeBudget`` changes.
+        """
+        if self.minutes is not None:
+            return self._adamw(self.learning_rate)
         warmup_steps = round(steps * self.warmup)
         schedule = keras.optimizers.schedules.CosineDecay(
             0.0 if warmup_steps else self.learning_rate,
@@ -99,6 +109,9 @@ class Recipe:
             warmup_target=self.learning_rate if warmup_steps else None,
             warmup_steps=warmup_steps,
         )
-        optimizer = keras.optimizers.AdamW(schedule, weight_decay=self.weight_decay, global_clipnorm=self.clip_norm)
+        return self._adamw(schedule)
+
+    def _adamw(self, learning_rate):
+        optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=self.weight_decay, global_clipnorm=self.clip_norm)
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         return optimizer

@@ -6,6 +6,7 @@ import os
 import pathlib
 import shlex
 import sys
+import time
 
 import keras
 import numpy as np
@@ -18,7 +19,7 @@ from tfzoo.factory import create_model
 from tfzoo.files import claim_folder
 from tfzoo.losses import inverse_frequency_weights, make_loss, median_frequency_weights
 from tfzoo.models.base import check_images
-from tfzoo.training.callbacks import BEST, LAST, Checkpoints, CocoEvaluation, Pictures, read_state
+from tfzoo.training.callbacks import BEST, LAST, Checkpoints, CocoEvaluation, Pictures, TimeBudget, read_state
 from tfzoo.training.recipe import Recipe
 from tfzoo.weights import load_model
 from tfzoo.zoo import find_entry
@@ -67,6 +68,7 @@ def train(
     Raises:
         InputError: something that was given is wrong. KeyboardInterrupt is passed on after last.keras is saved.
     """
+    begin = time.monotonic()
     options, output = dict(options or {}), pathlib.Path(output)
     entry = find_entry(model_name)
     task = entry.task
@@ -109,6 +111,7 @@ def train(
             epochs=recipe.epochs,
             initial_epoch=state["epochs"],
             callbacks=[
+                *_time_budget(recipe, begin),
                 *_evaluation(recipe, validation_data, size),  # first: the others read what it adds to the logs
                 *_logs(output, resume),
                 checkpoints,
@@ -187,6 +190,12 @@ def _count_pixels(dataset):
         counts += found
         pictures += (found > 0) * found.sum()
     return counts, pictures
+
+
+def _time_budget(recipe, begin):
+    if recipe.minutes is None:
+        return []
+    return [TimeBudget(begin + 60 * recipe.minutes, recipe.learning_rate, recipe.warmup)]
 
 
 def _evaluation(recipe, dataset, size):
