@@ -8,7 +8,7 @@ from tfzoo.data.boxes import box_ious
 from tfzoo.errors import ExportError
 
 # Float32 files compute what Keras computes, in another order: errors of some 1e-6 relative; labels differ at near-ties alone.
-# Float16 weights move each weight by up to 2^-11 of itself.
+# Float16 weights move each weight by up to 2^-11 of itself, which some fifty layers bring to a hundredth of the logits.
 LIMITS = {
     None: {
         "labels": ("agreement", 0.9995),
@@ -19,7 +19,7 @@ LIMITS = {
         "keypoints": ("agreement", 0.98),
         "proposals": ("agreement", 0.99),
     },
-    "float16": {"labels": ("agreement", 0.98), "logits": ("relative_error", 1e-2)},
+    "float16": {"labels": ("agreement", 0.98), "logits": ("relative_error", 2e-2)},
 }
 HEADS = (  # of detectors, in raw files: limited as logits are
     "cls_logits", "bbox_regression", "bbox_ctrness", "objectness", "pred_bbox_deltas", "class_logits", "box_regression",
