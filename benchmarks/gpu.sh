@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# What a GPU is for, in one go, where Keras runs on JAX and TensorFlow is not installed: trainings side by side, and throughput beside
-# torchvision's on the same card. Usage: benchmarks/gpu.sh DATA OUT MINUTES [throughput] [TRAINING ...]
+# What a GPU is for, in one go, where Keras runs on JAX and TensorFlow is not installed: trainings, and throughput beside
+# torchvision's on the same card. Usage: benchmarks/gpu.sh DATA OUT MINUTES PART[,PART...] ...
 #
 # DATA: folder with camvid, dsb2018 and pennfudan. OUT: folder for tables, logs and checkpoints; what is there is gone on with.
-# MINUTES: of each training, compiling included; all of them run at once, since each leaves the card idle while it compiles and
-# reads pictures. TRAINING: one of those below. While throughput is timed they are stopped.
+# MINUTES: of each training, compiling included. PART: throughput, or one of the trainings below. Parts joined by commas run at
+# once, which fills the card while one of them compiles or reads pictures; but XLA times kernels while it compiles, and with seven
+# trainings at once it took two to three minutes for one step: join two or three. While throughput is timed, trainings are stopped.
 # Needs keras, jax with CUDA, torch, torchvision, pycocotools, and this package.
 set -uo pipefail
 data=$1 out=$2 minutes=$3
@@ -37,7 +38,8 @@ torch.save(getattr(detection, sys.argv[1])(weights=None, weights_backbone=None).
 
 colours=(--brightness 0.3 --contrast 0.4 --saturation 0.3 --hue 0.05 --learning-rate 2e-3)
 camvid=("masks:$data/camvid" test 360x480)
-nuclei=(--flip horizontal_and_vertical --max-objects 150 --option "anchor_sizes=[8,16,32,64,128]" --option box_detections_per_img=400)
+nuclei=(--flip horizontal_and_vertical --max-objects 150 --option "anchor_sizes=[8,16,32,64,128]"
+  --option box_detections_per_img=400)
 
 settings() { # prints the arguments of a training, one a line
   local vgg=(--option batch_norm=True)
@@ -73,13 +75,17 @@ train() { # NAME: trains, then measures the best checkpoint; without validation 
     --json "$out/$name.json" "${more[@]}" >>"$out/$name.log" 2>&1
 }
 
-for part; do
-  if [ "$part" = throughput ]; then
-    throughput &
-  elif settings "$part" >/dev/null; then
-    train "$part" &
+run() { # PART
+  if [ "$1" = throughput ]; then
+    throughput
+  elif settings "$1" >/dev/null; then
+    train "$1"
   else
-    echo "There is no training '$part'." >&2
+    echo "There is no training '$1'." >&2
   fi
+}
+
+for group; do
+  for part in ${group//,/ }; do run "$part" & done
+  wait
 done
-wait

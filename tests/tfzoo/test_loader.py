@@ -87,6 +87,14 @@ def test_the_epoch_goes_on_only_when_all_its_batches_were_taken(painted):
     assert differ([first], [loader[0]])
 
 
+def test_a_filled_last_batch_goes_on_with_the_first_pictures(painted):
+    [short], [full] = epochs(load(painted), 1), epochs(load(painted, fill=True), 1)
+    assert_same([short[:2]], [full[:2]])
+    assert [len(images) for images, _ in full] == [3, 3, 3]
+    without_colour = load(painted, augmentation=GEOMETRY, fill=True)
+    np.testing.assert_array_equal(without_colour[2][0][2], without_colour[0][0][0])
+
+
 def test_batches_taken_out_of_turn_are_the_same(painted):
     in_turn = epochs(load(painted), 1)[0]
     loader = load(painted)

@@ -107,7 +107,9 @@ class Dataset(abc.ABC):
         """
         return _pipeline().batches(self, batch_size, image_size, training, seed, first_epoch, augmentation)
 
-    def loader(self, batch_size=8, image_size=None, training=False, seed=0, first_epoch=0, augmentation=None, workers=2):
+    def loader(
+        self, batch_size=8, image_size=None, training=False, seed=0, first_epoch=0, augmentation=None, workers=2, fill=False
+    ):
         """Returns a ``keras.utils.PyDataset`` of (images, targets): ``batches`` for where TensorFlow is not installed.
 
         Pictures, their order and their geometry are those of ``batches`` with the same seed; colour, and flips of label maps, are
@@ -117,13 +119,15 @@ class Dataset(abc.ABC):
         Args:
             batch_size, image_size, training, seed, first_epoch, augmentation: as in ``batches``.
             workers: threads that make batches ahead.
+            fill: the last batch is filled up with the first pictures of the epoch, so that all have one shape and the training step
+                is compiled once, which takes minutes for a large network.
 
         Raises:
             InputError: the size is none, or the labels cannot follow the augmentation.
         """
         from tfzoo.data.loader import Loader, Visits
 
-        return Loader(Visits.of(self, image_size, training, seed, augmentation), batch_size, first_epoch, workers)
+        return Loader(Visits.of(self, image_size, training, seed, augmentation), batch_size, first_epoch, workers, fill)
 
     def __repr__(self):
         return (

@@ -107,11 +107,11 @@ class Loader(keras.utils.PyDataset):
         epoch: number of the epoch; it goes up when ``fit`` has taken all of the epoch's batches.
     """
 
-    def __init__(self, visits: Visits, batch_size: int, first_epoch: int = 0, workers: int = 2):
+    def __init__(self, visits: Visits, batch_size: int, first_epoch: int = 0, workers: int = 2, fill: bool = False):
         super().__init__(workers=1)
         if batch_size < 1 or workers < 1:
             raise InputError(f"batch_size is {batch_size} and workers is {workers}: both must be at least 1.")
-        self.visits, self.batch_size, self.epoch = visits, batch_size, first_epoch
+        self.visits, self.batch_size, self.epoch, self.fill = visits, batch_size, first_epoch, fill
         self._change = BatchChange(visits)
         self._ahead = 2 * workers
         self._pool = concurrent.futures.ThreadPoolExecutor(workers)
@@ -145,7 +145,10 @@ class Loader(keras.utils.PyDataset):
 
     def load(self, epoch: int, batch: int):
         """Makes one batch of any epoch."""
-        indices = self.visits.order(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
+        indices = self.visits.order(epoch)
+        if self.fill:
+            indices = np.resize(indices, len(self) * self.batch_size)  # which goes on with the first ones
+        indices = indices[batch * self.batch_size : (batch + 1) * self.batch_size]
         samples = [self.visits.read(int(index), epoch) for index in indices]
         whole = {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
         whole = self._change(whole, epoch, batch)

@@ -154,7 +154,8 @@ def _batches(dataset, *arguments, **options):
     """What ``fit`` takes: a tf.data pipeline, or a loader where TensorFlow is not installed."""
     if _has_tensorflow():
         return dataset.batches(*arguments, **options)
-    return dataset.loader(*arguments, **options, workers=min(os.cpu_count() or 1, MOST_LOADING_THREADS))
+    workers = min(os.cpu_count() or 1, MOST_LOADING_THREADS)
+    return dataset.loader(*arguments, **options, workers=workers, fill=options.get("training", False))
 
 
 def _has_tensorflow() -> bool:
