@@ -30,6 +30,11 @@ setup(
         "tfzoo.benchmarks": ["contestants/*.py"],
     },
     install_requires=(HERE / "requirements.txt").read_text().split("\n# development\n")[0].splitlines(),
-    extras_require={"serving": ["tensorflow-serving-api~=2.21.0"], "jax": ["jax"], "proposals": ["opencv-contrib-python-headless"]},
+    extras_require={
+        "serving": ["tensorflow-serving-api~=2.21.0"],
+        "jax": ["jax"],
+        "openvino": ["openvino>=2025.0"],
+        "proposals": ["opencv-contrib-python-headless"],
+    },
     entry_points={"console_scripts": ["tfzoo = tfzoo.cli:main"]},
 )

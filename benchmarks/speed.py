@@ -16,7 +16,7 @@ from tfzoo.data.images import resize_image
 from tfzoo.export import load
 from tfzoo.export.calibration import scattered_boxes
 from tfzoo.export.exporter import DEFAULT_SIZE, TFLITE_PROPOSALS
-from tfzoo.files import size_on_disk
+from tfzoo.export.sidecar import files_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _timing(runner, batch, times):
         median=float(median),
         low=float(low),
         high=float(high),
-        bytes=size_on_disk(path),
+        bytes=sum(file.stat().st_size for file in files_of(path)),
     )
 
 

@@ -1,6 +1,6 @@
 """Exports that are proved: every written file is run in its own runtime and compared with the Keras model.
 
-``export(model, path)`` writes SavedModel, TFLite or ONNX; ``load(path)`` runs any artifact.
+``export(model, path)`` writes SavedModel, TFLite, ONNX or OpenVINO; ``load(path)`` runs any artifact.
 """
 
 from tfzoo.export.decoding import decode

@@ -27,7 +27,7 @@ START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from tfzoo.exp
 
 
 def convert(saved_model, path, quantization=None, batches=None, integers=None, seconds=None, memory=None) -> dict[str, int]:
-    """Converts a SavedModel to a TFLite or ONNX file, by the path's ending; returns its operators: name -> how often.
+    """Converts a SavedModel to TFLite, ONNX or OpenVINO, by the path's ending; returns the operators: name -> how often.
 
     Args:
         saved_model: its folder.
@@ -178,11 +178,14 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    from tfzoo.export import onnx, tflite
+    from tfzoo.export import onnx, openvino, tflite
 
+    write = {".tflite": tflite.write, ".onnx": onnx.write, ".xml": openvino.write}
     for line in sys.stdin:
+        job = json.loads(line)
+        path = pathlib.Path(job["path"])
         try:
-            answer = {"operators": _convert(json.loads(line), onnx, tflite)}
+            answer = {"operators": write[path.suffix](job["saved_model"], path, **_of_ranges(job))}
         except ExportError as error:
             answer = {"error": str(error)}
         except Exception as error:
@@ -190,17 +193,12 @@ def serve() -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _convert(job, onnx, tflite):
-    path = pathlib.Path(job["path"])
-    if path.suffix == ".onnx":
-        data, kind = onnx.convert(job["saved_model"]), onnx
-    else:
-        integers = job["integers"] and tflite.within(*job["integers"])
-        batches = _batches(job["calibration"]) if job["calibration"] else ()
-        data, kind = tflite.convert(job["saved_model"], job["quantization"], batches, integers), tflite
-    operators = kind.operators(data)
-    path.write_bytes(data)
-    return operators
+def _of_ranges(job):
+    """What TFLite alone takes."""
+    if not job["path"].endswith(".tflite"):
+        return {}
+    batches = _batches(job["calibration"]) if job["calibration"] else ()
+    return {"quantization": job["quantization"], "batches": batches, "integers": job["integers"]}
 
 
 def _batches(path):

@@ -1,6 +1,7 @@
 """``export``: write, prove, then put in place."""
 
 import dataclasses
+import importlib.util
 import os
 import pathlib
 import re
@@ -21,12 +22,12 @@ from tfzoo.export.decoding import decode, pack
 from tfzoo.export.delegates import not_on_gpu
 from tfzoo.export.report import ExportReport
 from tfzoo.export.runner import load
-from tfzoo.files import size_on_disk
 from tfzoo.layers.target import graph_for
 from tfzoo.models.base import check_images
 
-FORMATS = {"savedmodel": "", "tflite": ".tflite", "onnx": ".onnx"}
+FORMATS = {"savedmodel": "", "tflite": ".tflite", "onnx": ".onnx", "openvino": ".xml"}
 DEFAULT_SIZE = (256, 256)
+ENDINGS = ", ".join(suffix for suffix in FORMATS.values() if suffix)
 ANY_SIZE = "any"
 TFLITE_PROPOSALS = 300
 CHECKED_PICTURES = 4
@@ -54,22 +55,23 @@ def export(
 
     Args:
         model: a model of this zoo.
-        path: of the file, or the folder for a SavedModel. Beside a file comes NAME.json, with class names and sizes.
-        format: "savedmodel", "tflite" or "onnx"; None takes it from the path: .tflite, .onnx, else SavedModel.
+        path: of the file, or the folder for a SavedModel. Beside a file comes NAME.json, with class names and sizes, and beside
+            OpenVINO's .xml a .bin with the weights.
+        format: "savedmodel", "tflite", "onnx" or "openvino"; None takes it from the path: .tflite, .onnx, .xml, else SavedModel.
         quantization: TFLite only: None (float32), "float16", "dynamic" (int8 weights), "int8" (the network in integers; what is
             before and after it in float, as it needs more bits) or "full_int8" (integers alone, as microcontrollers and TPU
             compilers want them: pictures uint8, raw outputs int8; needs ``raw``).
         calibration: pictures for int8 ranges and for the comparison: a data set spec (its train split), a ``Dataset``, or
             pictures. None: drawn shapes, which is noted in the report for int8.
-        image_size: N or (height, width) of the pictures that the file takes, or "any" (SavedModel and ONNX). None: the size
-            that the model was trained at; without one, SavedModel and ONNX take any size and TFLite 256x256.
-        batch_size: pictures that a TFLite file takes at once; SavedModel and ONNX take any number.
+        image_size: N or (height, width) of the pictures that the file takes, or "any" (not for TFLite). None: the size
+            that the model was trained at; without one, TFLite files take 256x256 and others any size.
+        batch_size: pictures that a TFLite file takes at once; others take any number.
         raw: answer ``logits``, or a detector's heads, instead of the answer.
-        proposals: of a model that takes them: how many the file takes with each picture, or "any" (SavedModel and ONNX). None: any,
-            and 300 for TFLite.
+        proposals: of a model that takes them: how many the file takes with each picture, or "any" (not for TFLite). None: any, and
+            300 for TFLite.
         float_input: the file takes float32 pictures, not uint8 ones: 0 to 255 all the same.
-        time_limit, memory_limit: seconds and bytes for the conversion to TFLite or ONNX, which runs in a process of its own; its
-            memory is watched on Linux alone. None: an hour, and 0.8 of the machine's memory.
+        time_limit, memory_limit: seconds and bytes for the conversion to other formats than SavedModel, which runs in a process of
+            its own; its memory is watched on Linux alone. None: an hour, and 0.8 of the machine's memory.
 
     Returns:
         an ``ExportReport``.
@@ -94,7 +96,7 @@ def export(
             path=str(plan.path),
             format=plan.format,
             quantization=quantization,
-            bytes=size_on_disk(draft),
+            bytes=sum(file.stat().st_size for file in sidecars.files_of(draft)),
             image_size=plan.size,
             batch_size=plan.batch,
             operators=operators,
@@ -189,14 +191,16 @@ def _check_place(path, format):
 def _choose_format(path, format):
     if format is None:
         if path.suffix not in FORMATS.values() and re.fullmatch(r"\.[A-Za-z]\w*", path.suffix):
-            raise InputError(f"{path} tells no format: give a name that ends in .tflite or .onnx, or a folder for a SavedModel.")
+            raise InputError(f"{path} tells no format: give a name that ends in {ENDINGS}, or a folder for a SavedModel.")
         format = {suffix: name for name, suffix in FORMATS.items() if suffix}.get(path.suffix, "savedmodel")
     if format not in FORMATS:
         raise InputError(f"Format '{format}' is not known: it is one of {', '.join(FORMATS)}.{nearest(format, FORMATS)}")
     if path.suffix != FORMATS[format] and (FORMATS[format] or path.suffix in FORMATS.values()):
         raise InputError(
-            f"{path} is no name for the format '{format}': give one that ends in {FORMATS[format] or 'neither .tflite nor .onnx'}."
+            f"{path} is no name for the format '{format}': give one that ends in {FORMATS[format] or f'none of {ENDINGS}'}."
         )
+    if format == "openvino" and importlib.util.find_spec("openvino") is None:
+        raise InputError(f"{path} needs the package openvino, which is not installed: pip install openvino.")
     return format
 
 
@@ -346,5 +350,7 @@ def _put_in_place(draft, path):
             raise
         shutil.rmtree(old, ignore_errors=True)
         return
-    os.replace(sidecars.place(draft), sidecars.place(path))
-    os.replace(draft, path)
+    for old, new in zip(
+        [sidecars.place(draft), *sidecars.files_of(draft)], [sidecars.place(path), *sidecars.files_of(path)], strict=True
+    ):
+        os.replace(old, new)

@@ -10,6 +10,14 @@ from tfzoo.export.savedmodel import SIGNATURE
 OPSET = 18
 
 
+def write(saved_model, path) -> dict[str, int]:
+    """Converts a SavedModel to a file; returns its operators: name -> how often. Raises what ``convert`` and ``operators`` do."""
+    data = convert(saved_model)
+    counts = operators(data)
+    path.write_bytes(data)
+    return counts
+
+
 def convert(saved_model) -> bytes:
     """Converts a SavedModel; inputs and outputs keep the names of its signature.
 

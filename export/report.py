@@ -11,7 +11,7 @@ class ExportReport:
 
     Attributes:
         path: the file or folder.
-        format: "savedmodel", "tflite" or "onnx".
+        format: "savedmodel", "tflite", "onnx" or "openvino".
         quantization: None, "float16", "dynamic", "int8" or "full_int8".
         bytes: size on disk.
         image_size: (height, width) that it takes, or None for any.

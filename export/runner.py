@@ -1,4 +1,4 @@
-"""One interface for every artifact: .keras, SavedModel, TFLite, ONNX."""
+"""One interface for every artifact: .keras, SavedModel, TFLite, ONNX, OpenVINO."""
 
 import abc
 import os
@@ -22,7 +22,8 @@ def load(path, threads: int | None = None, image_size=None, weights=None) -> "Ru
     """Opens an artifact.
 
     Args:
-        path: a ``.keras``, ``.tflite`` or ``.onnx`` file, the folder of a SavedModel, or a model's name in the zoo.
+        path: a ``.keras``, ``.tflite``, ``.onnx`` or OpenVINO's ``.xml`` file, the folder of a SavedModel, or a model's name in
+            the zoo.
         threads: of the runtime; None: as many as there are cores.
         image_size: N or (height, width) to run pictures at, for an artifact that takes any size. None: the size that it was
             trained or exported at, else each picture's own.
@@ -47,9 +48,9 @@ def _find_class(path):
         if not (path / "saved_model.pb").is_file():
             raise InputError(f"Folder {path} is no SavedModel (it has no saved_model.pb): give the folder that the export wrote.")
         return SavedModelRunner
-    runners = {".keras": KerasRunner, ".tflite": TFLiteRunner, ".onnx": OnnxRunner}
+    runners = {".keras": KerasRunner, ".tflite": TFLiteRunner, ".onnx": OnnxRunner, ".xml": OpenVinoRunner}
     if path.suffix not in runners:
-        raise InputError(f"{path} is no artifact: it must be a .keras, .tflite or .onnx file, or the folder of a SavedModel.")
+        raise InputError(f"{path} is no artifact: it must be a {', '.join(runners)} file, or the folder of a SavedModel.")
     return runners[path.suffix]
 
 
@@ -74,7 +75,7 @@ class Runner(abc.ABC):
         self.name = f"{self.format} {self.sidecar.quantization}" if self.sidecar.quantization else self.format
         try:
             self._open()
-        except ImportError:
+        except (ImportError, InputError):
             raise
         except Exception as error:  # each runtime has its own way to refuse a damaged file
             reason = str(error).strip().partition("\n")[0][:200]
@@ -327,3 +328,21 @@ class OnnxRunner(Runner):
 
     def run(self, images, **proposals):
         return dict(zip(self._outputs, self._session.run(self._outputs, {"images": self._typed(images), **proposals}), strict=True))
+
+
+class OpenVinoRunner(Runner):
+    """OpenVINO's two files, on the CPU, in float32: some processors would take bfloat16 unasked."""
+
+    format = "openvino"
+
+    def _open(self):
+        try:
+            import openvino
+        except ImportError:
+            raise InputError(f"{self.path} needs the package openvino, which is not installed: pip install openvino.") from None
+        wanted = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": self.threads}
+        self._compiled = openvino.Core().compile_model(str(self.path), "CPU", wanted)
+
+    def run(self, images, **proposals):
+        answer = self._compiled({"images": self._typed(images), **proposals})
+        return {output.any_name: answer[output].copy() for output in self._compiled.outputs}

@@ -101,12 +101,25 @@ def meanings(task, outputs, integers=()) -> dict[str, str]:
     return {name: INTEGERS + meaning.removeprefix("float32 ") if name in integers else meaning for name, meaning in found.items()}
 
 
+def files_of(artifact) -> list[pathlib.Path]:
+    """All files of an artifact in the order of their names, but for the sidecar: a SavedModel's, OpenVINO's two, or one."""
+    artifact = pathlib.Path(artifact)
+    if artifact.is_dir():
+        own = place(artifact)
+        return sorted(path for path in artifact.rglob("*") if path.is_file() and path != own)
+    return [artifact.with_suffix(".bin"), artifact] if artifact.suffix == ".xml" else [artifact]
+
+
 def digest(artifact) -> str:
-    """SHA-256 of a file, or of all files of a SavedModel in the order of their names, but for the sidecar."""
-    artifact, own = pathlib.Path(artifact), place(artifact)
-    files = sorted(path for path in artifact.rglob("*") if path.is_file() and path != own) if artifact.is_dir() else [artifact]
+    """SHA-256 of a file, or of all of an artifact's files.
+
+    Raises:
+        InputError: one of them is missing.
+    """
     found = hashlib.sha256()
-    for path in files:
+    for path in files_of(artifact):
+        if not path.is_file():
+            raise InputError(f"{artifact} needs {path.name} beside it: copy that too, or export again.")
         with path.open("rb") as file:
             found.update(hashlib.file_digest(file, "sha256").digest())
     return found.hexdigest()

@@ -6,6 +6,7 @@ import re
 import warnings
 
 import flatbuffers
+import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from tensorflow.lite.python.convert import mlir_quantize  # the converter's own second half, which takes what is to stay float
@@ -16,6 +17,21 @@ from tfzoo.export.savedmodel import SIGNATURE
 OPERATORS = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 QUANTIZATIONS = (None, "float16", "dynamic", "int8", "full_int8")
 CALIBRATED = ("int8", "full_int8")
+WITH_INTEGERS = (*CALIBRATED, "dynamic")
+ARG_MAX_OF_INTEGERS = 2  # the operator's version
+ALIGNMENT = 16  # of the schema's buffers
+
+
+def write(saved_model, path, quantization=None, batches=(), integers=None) -> dict[str, int]:
+    """Converts a SavedModel to a file; returns its operators: name -> how often.
+
+    Args:
+        integers: the arguments of ``within``, or None; all else as for ``convert``, and it raises what that and ``operators`` do.
+    """
+    data = convert(saved_model, quantization, batches, integers and within(*integers))
+    counts = operators(data)
+    path.write_bytes(data)
+    return counts
 
 
 def convert(saved_model, quantization=None, batches=(), integers=None) -> bytes:
@@ -49,7 +65,9 @@ def convert(saved_model, quantization=None, batches=(), integers=None) -> bytes:
     try:
         with _quiet():
             converted = converter.convert()
-            return _quantize(converted, integers) if quantization == "int8" else converted
+            if quantization == "int8":
+                converted = _quantize(converted, integers)
+            return _trimmed(converted) if quantization in WITH_INTEGERS else converted
     except Exception as error:
         raise ExportError(f"The model does not convert to TFLite's builtin operators: {_reason(error)}") from error
 
@@ -73,9 +91,53 @@ def _quantize(calibrated, integers):
                 kinds.add(kind_of(model.operatorCodes[operator.opcodeIndex]).lower())
             for tensor in results:
                 tensor.quantization = None
-    builder = flatbuffers.Builder(len(calibrated))
+    return mlir_quantize(_packed(model), denylisted_nodes=sorted(names), denylisted_ops=sorted(kinds))
+
+
+def _trimmed(quantized):
+    """The same file without what it holds or does twice: the largest integer is found without making them real numbers first."""
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(quantized, 0))
+    for graph in model.subgraphs:
+        real = {
+            operator.outputs[0]: operator.inputs[0]
+            for operator in graph.operators
+            if kind_of(model.operatorCodes[operator.opcodeIndex]) == "DEQUANTIZE"
+            and graph.tensors[operator.inputs[0]].type == schema.TensorType.INT8
+        }
+        for operator in graph.operators:
+            code = model.operatorCodes[operator.opcodeIndex]
+            if kind_of(code) == "ARG_MAX" and operator.inputs[0] in real:
+                operator.inputs = np.array([real[operator.inputs[0]], *operator.inputs[1:]], operator.inputs.dtype)
+                code.version = max(code.version, ARG_MAX_OF_INTEGERS)
+    return _packed(model)
+
+
+def _packed(model) -> bytes:
+    builder = SharingBuilder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
-    return mlir_quantize(bytes(builder.Output()), denylisted_nodes=sorted(names), denylisted_ops=sorted(kinds))
+    return bytes(builder.Output())
+
+
+class SharingBuilder(flatbuffers.Builder):
+    """Stores equal arrays once: a file has a zero point of eight bytes for each channel of each weight, and all of them are 0."""
+
+    def __init__(self, size):
+        super().__init__(size)
+        self._known = {}
+
+    def CreateNumpyVector(self, x):
+        key = x.dtype.str, x.tobytes()
+        if key not in self._known:
+            self._known[key] = self._aligned(x) if x.dtype == np.uint8 else super().CreateNumpyVector(x)
+        return self._known[key]
+
+    def _aligned(self, data):
+        """Bytes of a tensor, where the format wants them: at a multiple of 16."""
+        self.StartVector(1, data.size, ALIGNMENT)
+        self.head = self.Head() - data.size
+        self.Bytes[self.Head() : self.Head() + data.size] = data.tobytes()
+        self.vectorNumElems = data.size
+        return self.EndVector()
 
 
 def within(parts, but=()):

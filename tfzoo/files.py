@@ -39,12 +39,6 @@ def replacing(path):
         draft.unlink(missing_ok=True)
 
 
-def size_on_disk(path) -> int:
-    """Bytes of a file, or of all files of a folder."""
-    path = pathlib.Path(path)
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) if path.is_dir() else path.stat().st_size
-
-
 def _make(folder):
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ def test_files_give_the_logits(name, pictures, tmp_path):
     keras.utils.set_random_seed(0)
     model = with_random_norms(tfzoo.create_model(name, num_classes=5, **CASES[name]))
     images = pictures[0][:2, :61, :75]
-    for place, size in (("saved", "any"), ("model.onnx", "any"), ("model.tflite", images.shape[1:3])):
+    for place, size in (("saved", "any"), ("model.onnx", "any"), ("model.xml", "any"), ("model.tflite", images.shape[1:3])):
         export(model, tmp_path / place, image_size=size, raw=True)
         expected = keras.ops.convert_to_numpy(model(images))
         logits = load(tmp_path / place).predict(images)["logits"]

@@ -228,11 +228,15 @@ def _add_export(subparsers):
         "tfzoo export runs/unet/best.keras --output unet.tflite --quantize int8 --calibration masks:DIR",
     )
     parser.add_argument("artifact", metavar="ARTIFACT", help=".keras file, or a model name with --weights")
-    parser.add_argument("--output", required=True, metavar="FILE-OR-DIR", help="x.tflite, x.onnx, or a folder for a SavedModel")
-    parser.add_argument("--format", choices=("savedmodel", "tflite", "onnx"), help="if the name of the output does not tell")
+    parser.add_argument(
+        "--output", required=True, metavar="FILE-OR-DIR", help="x.tflite, x.onnx, x.xml (OpenVINO), or a folder for a SavedModel"
+    )
+    parser.add_argument(
+        "--format", choices=("savedmodel", "tflite", "onnx", "openvino"), help="if the name of the output does not tell"
+    )
     parser.add_argument("--quantize", metavar="HOW", help="int8, float16, dynamic or full_int8 (TFLite)")
     parser.add_argument("--calibration", metavar="SPEC", help="data set whose pictures set int8 ranges")
-    _add_image_size(parser, "; 'any' for SavedModel and ONNX files of any size")
+    _add_image_size(parser, "; 'any' for files of any size (not TFLite)")
     parser.add_argument("--batch-size", type=values.count, default=1, help="of a TFLite file; the others take any")
     parser.add_argument("--raw", action="store_true", help="answer logits, or a detector's heads")
     parser.add_argument("--float-input", action="store_true", help="take pictures as float32, 0 to 255, not as bytes")
@@ -240,7 +244,7 @@ def _add_export(subparsers):
         "--proposals",
         type=values.count_or_any,
         metavar="N",
-        help="Fast R-CNN: so many a picture, or 'any' for SavedModel and ONNX (default: any; TFLite: 300)",
+        help="Fast R-CNN: so many a picture, or 'any', but for TFLite (default: any; TFLite: 300)",
     )
     parser.add_argument(
         "--debug-quantization", metavar="FILE", help="with int8: write what every tensor loses (CSV), and show the worst ones"
@@ -324,7 +328,7 @@ def _add_benchmark(subparsers):
 
 
 def _add_artifact(parser):
-    kinds = ".keras, .tflite or .onnx file, the folder of a SavedModel, or a model name with --weights"
+    kinds = ".keras, .tflite, .onnx or .xml file, the folder of a SavedModel, or a model name with --weights"
     parser.add_argument("artifact", metavar="ARTIFACT", help=kinds)
     parser.add_argument("--weights", help="with a model name: which weights")
 

@@ -1,10 +1,19 @@
 """Pixel normalisation, inside the model, so that training, export and serving cannot disagree about it."""
 
 import keras
+import numpy as np
 from keras import ops
+
+from tfzoo.layers.target import target
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+def _constant(channels, width):
+    """Three numbers; for TFLite as often as a row has pixels: its kernels go through what is repeated in loops of three, slowly."""
+    tiled = target().portable and width is not None
+    return ops.convert_to_tensor(np.tile(np.float32(channels), (1, 1, width, 1)) if tiled else channels, "float32")
 
 
 @keras.saving.register_keras_serializable("tfzoo")
@@ -25,8 +34,8 @@ class ImageNormalization(keras.layers.Layer):
     def call(self, images):
         scale = [1 / s for s in self.std]
         offset = [-m / s for m, s in zip(self.mean, self.std, strict=True)]
-        images = ops.cast(images, "float32") * ops.convert_to_tensor(scale, "float32")
-        return ops.cast(images + ops.convert_to_tensor(offset, "float32"), self.compute_dtype)
+        scale, offset = (_constant(channels, images.shape[2]) for channels in (scale, offset))
+        return ops.cast(ops.cast(images, "float32") * scale + offset, self.compute_dtype)
 
     def compute_output_spec(self, images):
         return keras.KerasTensor(images.shape, dtype=self.compute_dtype)

@@ -37,7 +37,7 @@ class Segmenter(ZooModel):
         raise NotImplementedError
 
     def integer_parts(self):
-        """The network; of its answer the probability needs more than 8 bits, and in float both take less time."""
+        """The network; of its answer the probability needs more than 8 bits, and in float takes less time."""
         return [self.name], []
 
     def build_deployed(self, network, raw):
