@@ -134,6 +134,13 @@ PLANS = {
 }
 
 
+def find_plan(task: str) -> Plan:
+    """Returns what the demonstration of a task trains; a task without one is an InputError."""
+    if task not in PLANS:
+        raise InputError(f"There is no demonstration of the task '{task}': it is one of {', '.join(PLANS)}.")
+    return PLANS[task]
+
+
 def demo(output, task="semantic", epochs=None, seed=0) -> dict:
     """Runs the demonstration and leaves report.html, results.json, the model and its exports in a folder.
 
@@ -148,10 +155,8 @@ def demo(output, task="semantic", epochs=None, seed=0) -> dict:
     Raises:
         InputError: there is no demonstration of the task.
     """
-    if task not in PLANS:
-        raise InputError(f"There is no demonstration of the task '{task}': it is one of {', '.join(PLANS)}.")
-    plan, output = PLANS[task], pathlib.Path(output)
-    _remove_earlier_training(output / "training", plan.data)
+    plan, output = find_plan(task), pathlib.Path(output)
+    _remove_earlier_training(output / "training", *(known.data for known in PLANS.values()))
     print(f"1. Training {plan.said} on drawn shapes, {plan.size[0]}x{plan.size[1]}")
     recipe = Recipe.for_task(task, epochs=epochs or plan.epochs, image_size=plan.size, seed=seed, **plan.recipe)
     best = train(plan.model, plan.data, output / "training", recipe, options=plan.options)
@@ -181,10 +186,10 @@ def demo(output, task="semantic", epochs=None, seed=0) -> dict:
     return results
 
 
-def _remove_earlier_training(folder, data):
-    """Makes room for the training, also after a demonstration that was interrupted; anything else in the folder stays."""
+def _remove_earlier_training(folder, *specs):
+    """Makes room for the training after an earlier one, even interrupted, on one of these data sets; any other folder stays."""
     settings = folder / SETTINGS
-    if settings.is_file() and json.loads(settings.read_text())["data"] == data:
+    if settings.is_file() and json.loads(settings.read_text())["data"] in specs:
         shutil.rmtree(folder)
 
 

@@ -192,6 +192,8 @@ def test_yolo_val_may_be_called_valid(yolo):
         ("0 0.5 0.5 nan 0.1", ("line 2", "shares")),
         ("2 0.5 0.5 0.1 0.1", ("line 2", "class 2", "2 classes")),
         ("0.5 0.5 0.5 0.1 0.1", ("line 2", "class 0.5")),
+        ("nan 0.5 0.5 0.1 0.1", ("line 2", "class nan")),
+        ("inf 0.5 0.5 0.1 0.1", ("line 2", "class inf")),
         ("0 0.5 0.5 0.1", ("line 2", "3 numbers")),
         ("0 0.5 0.5 0.1 0.1 0.3", ("line 2", "5 numbers")),
         ("cat 0.5 0.5 0.1 0.1", ("line 2", "'cat 0.5")),
@@ -204,8 +206,49 @@ def test_yolo_faulty_lines_are_told_in_a_sentence(yolo, expect_sentence, line, p
 
 
 @pytest.mark.parametrize(
+    ("shape", "keypoints"),
+    [
+        ("[1, 2]", "0.3 0.2"),
+        ("[2, 2]", "0.3 0.2 0.9 0.9"),
+        ("[2, 3]", "0.3 0.2 1 0.9 0.9 0"),  # an even count, as an outline has
+        ("[3, 3]", "0.3 0.2 2 0.9 0.9 0 0 0 0"),
+    ],
+)
+def test_yolo_boxes_come_before_keypoints(yolo, shape, keypoints):
+    root, path = yolo
+    (root / "data.yaml").write_text(YAML["list"] + f"kpt_shape: {shape}\n")
+    path.write_text(f"1 0.5 0.25 0.5 0.1 {keypoints}\n")
+    boxes = load_dataset(f"yolo:{root}", "val").read(0)["bounding_boxes"]
+    np.testing.assert_allclose(boxes["boxes"], [[15, 8, 45, 12]], atol=1e-5)
+    assert boxes["labels"].tolist() == [1]
+
+
+@pytest.mark.parametrize("numbers", ["0.5 0.5 0.1 0.1", "0.5 0.5 0.1 0.1 0.3 0.2", "0.5 0.5 0.1 0.1 0.3 0.2 2 0.9 0.9 0"])
+def test_yolo_lines_that_do_not_have_the_keypoints_of_data_yaml_are_told_in_a_sentence(yolo, expect_sentence, numbers):
+    root, path = yolo
+    (root / "data.yaml").write_text(YAML["list"] + "kpt_shape: [2, 2]\n")
+    path.write_text(f"0 0.5 0.5 0.1 0.1 0.3 0.2 0.9 0.9\n0 {numbers}\n")
+    count = len(numbers.split())
+    expect_sentence(lambda: load_dataset(f"yolo:{root}", "val").read(0), path, "line 2", f"{count} numbers", "takes 8", "data.yaml")
+
+
+@pytest.mark.parametrize("shape", ["17", "[17]", "[17, 4]", "[0, 2]", "[2.0, 2]", "[many, 3]"])
+def test_yolo_faulty_keypoint_shapes_are_told_in_a_sentence(yolo, expect_sentence, shape):
+    root, _ = yolo
+    (root / "data.yaml").write_text(YAML["list"] + f"kpt_shape: {shape}\n")
+    expect_sentence(lambda: load_dataset(f"yolo:{root}", "val"), root / "data.yaml", "kpt_shape")
+
+
+@pytest.mark.parametrize(
     ("content", "part"),
-    [("names: [a, b", "not YAML"), ("nc: 2", "names no classes"), ("- a", "names no classes"), ("names: {0: a, 2: b}", "gap")],
+    [
+        ("names: [a, b", "not YAML"),
+        ("nc: 2", "names no classes"),
+        ("- a", "names no classes"),
+        ("names: {0: a, 2: b}", "gap"),
+        ("names: [a, b, a]", "class 'a' twice"),
+        ("names: {0: 1, 1: '1'}", "class '1' twice"),
+    ],
 )
 def test_yolo_faulty_class_lists_are_told_in_a_sentence(yolo, expect_sentence, content, part):
     root, _ = yolo

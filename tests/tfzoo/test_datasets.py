@@ -255,6 +255,12 @@ def test_masks_missing_class_list(masks, expect_sentence):
     expect_sentence(lambda: load_dataset(spec, "train"), root / "classes.txt", missing=True)
 
 
+def test_masks_class_list_with_a_class_twice(masks, expect_sentence):
+    root, spec, _ = masks
+    (root / "classes.txt").write_text("background\ncell\ncell\n")
+    expect_sentence(lambda: load_dataset(spec, "train"), root / "classes.txt", "'cell' twice")
+
+
 def test_masks_class_list_with_a_byte_order_mark(masks):
     root, spec, _ = masks
     (root / "classes.txt").write_text("background\ncell\nnucleus\n", encoding="utf-8-sig")  # as Windows editors save it
@@ -443,6 +449,74 @@ def test_coco_annotation_of_a_category_that_is_not_listed(tmp_path, expect_sente
     content["annotations"][0]["category_id"] = 99
     spec, path, _ = write_coco(tmp_path, content=content)
     expect_sentence(lambda: load_dataset(spec, "val", task).read(1), path, "99")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_coco_categories_of_one_name_are_refused(tmp_path, expect_sentence, task):
+    content = coco_json()
+    content["categories"][0]["name"] = "dog"
+    spec, path, _ = write_coco(tmp_path, content=content)
+    expect_sentence(lambda: load_dataset(spec, "val", task), path, "'dog' twice")
+
+
+def test_coco_category_called_background_is_refused_for_the_task_that_adds_one(tmp_path, expect_sentence):
+    content = coco_json()
+    content["categories"][0]["name"] = "background"
+    spec, path, _ = write_coco(tmp_path, content=content)
+    expect_sentence(lambda: load_dataset(spec, "val", "semantic"), path, "'background'", "another name")
+    assert load_dataset(spec, "val", "instance").class_names == ["dog", "background"]
+
+
+NO_NUMBERS = [None, "4", True, float("nan"), float("inf"), 1e39]  # the last is infinite as float32
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "box", [None, 5, "4210", {"x": 4}, [], [4, 2, 10], [4, 2, 10, 10, 1], *([4, 2, 10, x] for x in NO_NUMBERS)]
+)
+def test_coco_faulty_boxes_are_told_in_a_sentence(tmp_path, expect_sentence, task, box):
+    content = coco_json()
+    content["annotations"][1]["bbox"] = box
+    spec, path, _ = write_coco(tmp_path, content=content)
+    dataset = load_dataset(spec, "val", task)
+    for read in (dataset.read, dataset.read_boxes):
+        expect_sentence(lambda read=read: read(1), path, "annotation 2", "'bbox'")
+
+
+def test_coco_annotation_without_a_box_is_told_in_a_sentence(tmp_path, expect_sentence):
+    content = coco_json()
+    del content["annotations"][1]["bbox"]
+    spec, path, _ = write_coco(tmp_path, content=content)
+    expect_sentence(lambda: load_dataset(spec, "val").read(1), path, "annotation 2", "'bbox'")
+
+
+@pytest.mark.parametrize("area", [*NO_NUMBERS, [24]])
+def test_coco_faulty_areas_are_told_in_a_sentence(tmp_path, expect_sentence, area):
+    content = coco_json()
+    content["annotations"][1]["area"] = area
+    spec, path, _ = write_coco(tmp_path, content=content)
+    dataset = load_dataset(spec, "val")
+    for read in (dataset.read, dataset.read_boxes):
+        expect_sentence(lambda read=read: read(1), path, "annotation 2", "'area'")
+
+
+@pytest.mark.parametrize(
+    "points", [5, "110921", [11, 9, 2], [11, 9, 2, 17, 10, 1, 0, 0, 0], *([11, 9, 2, 17, 10, x] for x in NO_NUMBERS)]
+)
+def test_coco_faulty_keypoints_are_told_in_a_sentence(tmp_path, expect_sentence, points):
+    content = coco_json()
+    content["annotations"][2]["keypoints"] = points
+    spec, path, _ = write_coco(tmp_path, content=content)
+    expect_sentence(lambda: load_dataset(spec, "val", "keypoint").read(1), path, "annotation 3", "'keypoints'", "6 finite numbers")
+    assert len(load_dataset(spec, "val", "detection").read(1)["bounding_boxes"]["boxes"]) == 3  # which does not need them
+
+
+@pytest.mark.parametrize("points", [None, []])
+def test_coco_empty_keypoints_are_zero(tmp_path, points):
+    content = coco_json()
+    content["annotations"][2]["keypoints"] = points
+    spec, _, _ = write_coco(tmp_path, content=content)
+    assert not load_dataset(spec, "val", "keypoint").read(1)["keypoints"].any()
 
 
 @pytest.mark.parametrize("task", ["instance", "semantic"])

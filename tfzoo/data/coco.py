@@ -16,8 +16,11 @@ from pycocotools import mask as mask_utils
 
 from tfzoo.data.dataset import Dataset
 from tfzoo.data.images import read_image
-from tfzoo.data.masks import existing_folder
+from tfzoo.data.masks import check_class_names, existing_folder
 from tfzoo.errors import InputError, MissingInputError
+
+BACKGROUND = "background"
+LARGEST = float(np.finfo(np.float32).max)  # samples hold float32: a larger number would become infinite
 
 
 class Coco(Dataset):
@@ -38,9 +41,7 @@ class Coco(Dataset):
         self._path = path
         categories = sorted(self.coco.cats.values(), key=lambda category: category["id"])
         self.category_ids = [category["id"] for category in categories]
-        self.class_names = [category["name"] for category in categories]
-        if self.task == "semantic":
-            self.class_names.insert(0, "background")
+        self.class_names = _class_names(categories, self.task, path)
         if self.task == "keypoint":
             self.keypoint_names = next((c["keypoints"] for c in categories if "keypoints" in c), [])
             if not self.keypoint_names:
@@ -94,8 +95,10 @@ class Coco(Dataset):
                     f"{self._path}: annotation {annotation['id']} is of category {annotation['category_id']}, which is not "
                     "listed: add the category or take the annotation out."
                 )
-            if len(annotation.get("bbox", ())) != 4:
-                raise InputError(f"{self._path}: annotation {annotation['id']} has no box of four numbers ('bbox'): add it.")
+            if not _are_numbers(annotation.get("bbox"), 4):
+                raise InputError(
+                    f"{self._path}: annotation {annotation['id']} has no box of four finite numbers ('bbox'): add or correct it."
+                )
             if self.task in ("semantic", "instance") and not annotation.get("segmentation"):
                 raise InputError(
                     f"{self._path}: annotation {annotation['id']} has no mask ('segmentation'), which the task '{self.task}' "
@@ -133,23 +136,64 @@ class Coco(Dataset):
 
     def _boxes(self, annotations):
         boxes = np.array([a["bbox"] for a in annotations], np.float32).reshape(-1, 4)
-        area = [a.get("area", a["bbox"][2] * a["bbox"][3]) for a in annotations]
         boxes[:, 2:] += boxes[:, :2]
         return {
             "boxes": boxes,
             "labels": np.array([self._label_of[a["category_id"]] for a in annotations], np.int32),
             "crowd": np.array([bool(a.get("iscrowd", 0)) for a in annotations], bool),
-            "area": np.array(area, np.float32),
+            "area": np.array([self._area(a) for a in annotations], np.float32),
         }
+
+    def _area(self, annotation):
+        """An object's own area; that of its box where the file tells none."""
+        if "area" not in annotation:
+            return annotation["bbox"][2] * annotation["bbox"][3]
+        if not _are_numbers([annotation["area"]], 1):
+            raise InputError(
+                f"{self._path}: annotation {annotation['id']} has an 'area' that is not a finite number: correct it, or take it "
+                "out and that of the box counts."
+            )
+        return annotation["area"]
 
     def _instances(self, annotations, size):
         sample = {"bounding_boxes": self._boxes(annotations)}
         if self.task == "instance":
             sample["instance_masks"] = self._masks(annotations, size)
         if self.task == "keypoint":
-            points = [a.get("keypoints") or [0] * 3 * len(self.keypoint_names) for a in annotations]
+            points = [self._points(a) for a in annotations]
             sample["keypoints"] = np.array(points, np.float32).reshape(-1, len(self.keypoint_names), 3)
         return sample
+
+    def _points(self, annotation):
+        """An object's keypoints as the file lists them, x, y and visibility in turn; zeros where it has none."""
+        count = 3 * len(self.keypoint_names)
+        points = annotation.get("keypoints") or [0] * count
+        if not _are_numbers(points, count):
+            raise InputError(
+                f"{self._path}: annotation {annotation['id']} has 'keypoints' that are not {count} finite numbers (x, y and "
+                f"visibility of {len(self.keypoint_names)} points): correct them or take them out."
+            )
+        return points
+
+
+def _class_names(categories, task, path):
+    """The names of the categories, in their order; for the semantic task after "background"."""
+    names = [str(category["name"]) for category in categories]
+    check_class_names(names, path)
+    if task != "semantic":
+        return names
+    if BACKGROUND in names:
+        raise InputError(f"{path} has a category '{BACKGROUND}', which the task '{task}' adds itself: give it another name.")
+    return [BACKGROUND, *names]
+
+
+def _are_numbers(values, count) -> bool:
+    """Whether values read from JSON are a list of so many finite numbers."""
+    return (
+        isinstance(values, list)
+        and len(values) == count
+        and all(type(value) in (int, float) and abs(value) <= LARGEST for value in values)  # NaN is not <= anything
+    )
 
 
 def _find_annotations(root: pathlib.Path, split: str, task: str) -> pathlib.Path:

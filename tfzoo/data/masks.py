@@ -86,12 +86,17 @@ def find_images(folder: pathlib.Path, hint: str) -> dict[str, pathlib.Path]:
 def read_class_names(path: pathlib.Path) -> list[str]:
     """Returns the lines of classes.txt; a class twice, or an empty line between classes, would shift labels: an InputError."""
     names = read_lines(path, "one class name a line")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"File {path} names the class '{twice}' twice: give each class a name of its own.")
+    check_class_names(names, path)
     if "" in (line.strip() for line in path.read_text(encoding="utf-8-sig").strip().splitlines()):
         raise InputError(f"File {path} has an empty line between classes, which would shift the labels: take it out.")
     return names
+
+
+def check_class_names(names: list[str], path: pathlib.Path):
+    """Refuses class names, read from a file, of which two are the same: results are told by name, so one would hide the other."""
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"File {path} names the class '{twice}' twice: give each class a name of its own.")
 
 
 def read_lines(path: pathlib.Path, what: str) -> list[str]:

@@ -3,6 +3,7 @@
 data.yaml (names: a list, or a dictionary from index to name)
 images/{split}/NAME.jpg    labels/{split}/NAME.txt    (or {split}/images/ and {split}/labels/)
 A line an object: CLASS CENTRE_X CENTRE_Y WIDTH HEIGHT, or CLASS X Y X Y X Y ... (an outline), in shares of the picture's sides.
+With kpt_shape: [K, 2 or 3] in data.yaml, each box is followed by the numbers of K keypoints, and no line is an outline.
 """
 
 import pathlib
@@ -11,7 +12,7 @@ import numpy as np
 
 from tfzoo.data.dataset import Dataset
 from tfzoo.data.images import image_size, read_image
-from tfzoo.data.masks import existing_folder, find_images
+from tfzoo.data.masks import check_class_names, existing_folder, find_images
 from tfzoo.errors import InputError, MissingInputError
 
 SLACK = 0.01  # by so much of a side a rounded number may lie outside the picture
@@ -19,13 +20,18 @@ OTHER_NAMES = {"val": ("val", "valid"), "valid": ("valid", "val")}  # tools diff
 
 
 class Yolo(Dataset):
-    """Boxes from YOLO's text files. A picture without a text file has no objects; of an outline the box around it is taken."""
+    """Boxes from YOLO's text files.
+
+    A picture without a text file has no objects; of an outline the box around it is taken; keypoints are passed over.
+    """
 
     tasks = ("detection",)
 
     def __init__(self, spec: str, folder: str, split: str, task: str | None = None):
         root = existing_folder(folder, "It should hold data.yaml, images/ and labels/.")
-        super().__init__(spec, split, task, _read_class_names(root / "data.yaml"))
+        description = _read_description(root / "data.yaml")
+        super().__init__(spec, split, task, _class_names(description, root / "data.yaml"))
+        self._keypoint_numbers = _count_keypoint_numbers(description, root / "data.yaml")
         images, self._labels = _find_split(root, split)
         self._images = find_images(images, "a YOLO data set has its pictures in images/SPLIT/.")
         self._names = sorted(self._images)
@@ -57,14 +63,15 @@ class Yolo(Dataset):
     def _parse(self, line, path, number):
         """A line's label and edges, in shares."""
         try:
-            label, *places = (float(word) for word in line.split())
+            label, *numbers = (float(word) for word in line.split())
         except ValueError:
             raise InputError(f"{path}, line {number}, is not numbers alone ('{line.strip()[:60]}'): correct it.") from None
-        if label != int(label) or not 0 <= label < len(self.class_names):
+        if not label.is_integer() or not 0 <= label < len(self.class_names):  # NaN and infinity are no integers
             raise InputError(
                 f"{path}, line {number}, is of class {label:g}, but data.yaml names {len(self.class_names)} classes (0 to "
                 f"{len(self.class_names) - 1}): correct the one that is wrong."
             )
+        places = self._without_keypoints(numbers, path, number)
         if len(places) != 4 and (len(places) < 6 or len(places) % 2):
             raise InputError(
                 f"{path}, line {number}, has {len(places)} numbers after its class: give centre x, centre y, width, height, or the "
@@ -72,11 +79,27 @@ class Yolo(Dataset):
             )
         if not all(-SLACK <= place <= 1 + SLACK for place in places):  # NaN too
             raise InputError(f"{path}, line {number}, has numbers beyond 0 to 1: give shares of the picture's sides, not pixels.")
-        if len(places) == 4:
-            x, y, width, height = places
-            return int(label), (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-        x, y = places[::2], places[1::2]
-        return int(label), (min(x), min(y), max(x), max(y))
+        return int(label), _edges(places)
+
+    def _without_keypoints(self, numbers, path, number):
+        """The numbers of a line that tell its box: all of them, or the first four where data.yaml says that keypoints follow."""
+        if self._keypoint_numbers is None:
+            return numbers
+        if len(numbers) != 4 + self._keypoint_numbers:
+            raise InputError(
+                f"{path}, line {number}, has {len(numbers)} numbers after its class, but by the kpt_shape of data.yaml it takes "
+                f"{4 + self._keypoint_numbers} (4 of the box, the others of keypoints): correct the one that is wrong."
+            )
+        return numbers[:4]
+
+
+def _edges(places):
+    """The edges of a box that is given by centre and sides, or of the box around an outline."""
+    if len(places) == 4:
+        x, y, width, height = places
+        return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    x, y = places[::2], places[1::2]
+    return min(x), min(y), max(x), max(y)
 
 
 def _lines(path: pathlib.Path):
@@ -105,7 +128,8 @@ def _find_split(root, split):
     )
 
 
-def _read_class_names(path):
+def _read_description(path):
+    """What data.yaml holds, as a dictionary."""
     import yaml
 
     if not path.is_file():
@@ -115,11 +139,30 @@ def _read_class_names(path):
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is not YAML that can be read ({reason}): correct it.") from None
-    names = content.get("names") if isinstance(content, dict) else None
+    return content if isinstance(content, dict) else {}
+
+
+def _class_names(description, path):
+    names = description.get("names")
     if isinstance(names, dict):
         if sorted(names) != list(range(len(names))):
             raise InputError(f"{path} names classes by indices that do not run from 0 without a gap: number them anew.")
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names:
         raise InputError(f"{path} names no classes: add a line such as 'names: [cat, dog]'.")
-    return [str(name) for name in names]
+    names = [str(name) for name in names]
+    check_class_names(names, path)
+    return names
+
+
+def _count_keypoint_numbers(description, path):
+    """How many numbers of keypoints follow each box; None where data.yaml has no kpt_shape."""
+    shape = description.get("kpt_shape")
+    if shape is None:
+        return None
+    if not isinstance(shape, list) or [type(side) for side in shape] != [int, int] or shape[0] < 1 or shape[1] not in (2, 3):
+        raise InputError(
+            f"{path} has a kpt_shape that is not the number of keypoints and 2 or 3: write 'kpt_shape: [17, 3]' for 17 points with "
+            "visibility, or take the line out."
+        )
+    return shape[0] * shape[1]
