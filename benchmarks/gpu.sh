@@ -3,7 +3,7 @@
 # torchvision's on the same card. Usage: benchmarks/gpu.sh DATA OUT MINUTES PART[,PART...] ...
 #
 # DATA: folder with camvid, dsb2018 and pennfudan. OUT: folder for tables, logs and checkpoints; what is there is gone on with.
-# MINUTES: of each training, compiling included. PART: throughput, or one of the trainings below. Parts joined by commas run at
+# MINUTES: of each training, compiling and stops included. PART: throughput, or one of the trainings below. Parts joined by commas run at
 # once, which fills the card while one of them compiles or reads pictures; but XLA times kernels while it compiles, and with seven
 # trainings at once it took two to three minutes for one step: join two or three. While throughput is timed, trainings are stopped.
 # Needs keras, jax with CUDA, torch, torchvision, pycocotools, and this package.
@@ -14,6 +14,9 @@ export KERAS_BACKEND=jax XLA_PYTHON_CLIENT_PREALLOCATE=false
 mkdir -p "$out"
 
 # === Throughput ===
+
+go_on() { pkill -CONT -f -- "tfzoo .*$out/"; }
+trap go_on EXIT
 
 throughput() { # our training step and torchvision's, seeded weights, 512 and 800 px, batch 8, bfloat16
   local name=maskrcnn_resnet50_fpn
@@ -30,7 +33,7 @@ torch.save(getattr(detection, sys.argv[1])(weights=None, weights_backbone=None).
     while kill -0 $contest 2>/dev/null && ! grep -q "^round 2 of" "$out/throughput_$size.md"; do sleep 0.1; done # warming up
     pkill -STOP -f -- "tfzoo .*$out/"
     wait $contest
-    pkill -CONT -f -- "tfzoo .*$out/"
+    go_on
   done
 }
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import signal
 
 import keras
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 import tfzoo
 from tfzoo.errors import InputError, MissingInputError, OutputExistsError
 from tfzoo.losses import Dice, PixelCrossEntropy, inverse_frequency_weights
-from tfzoo.training import Recipe, evaluation_command, train
+from tfzoo.training import Recipe, evaluation_command, resumed_recipe, train
 from tfzoo.training.callbacks import Checkpoints, TimeBudget, read_state
+from tfzoo.training.interruption import Interruption
 
 OPTIONS = {"width_multiplier": 0.0625, "depth": 2, "dropout": 0.0}
 RECIPE = {"batch_size": 4, "image_size": (64, 96), "picture_epochs": 2}
@@ -214,3 +216,72 @@ def test_a_training_ends_in_time_and_can_be_resumed(masks_folder, tmp_path):
 
 def test_a_time_budget_needs_time(expect_sentence):
     expect_sentence(lambda: Recipe(minutes=0), "minutes")
+
+
+class At(keras.callbacks.Callback):
+    """Sends this process a signal in the middle of a step of an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.wanted, self.steps = epoch, []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.steps.append(0)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps[-1] += 1
+        if len(self.steps) - 1 == self.wanted and self.steps[-1] == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_an_interruption_waits_for_the_step_and_keeps_the_epochs_before(masks_folder, tmp_path, monkeypatch, capsys):
+    at = At(epoch=2)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with monkeypatch.context() as patch:
+        patch.setattr("tfzoo.training.run._pictures", lambda *_: [at])
+        patch.setattr("tfzoo.training.run.CHECKPOINT_SECONDS", 3600)
+        with pytest.raises(KeyboardInterrupt):
+            run(masks_folder, tmp_path / "run", epochs=9)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert at.steps[-1] == 1 and "once more ends at once" in capsys.readouterr().err
+    state = read_state(tmp_path / "run")
+    assert state["epochs"] == 2 and state["best"] is not None and (tmp_path / "run" / "best.keras").exists()
+
+
+def test_a_second_interruption_is_obeyed_at_once():
+    with Interruption(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_rows_of_epochs_that_are_repeated_are_not_kept(masks_folder, tmp_path):
+    folder = tmp_path / "run"
+    run(masks_folder, folder, epochs=2)
+    state = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps(state | {"epochs": 1}))  # killed before the second one was saved
+    run(masks_folder, folder, epochs=3, resume=True)
+    assert [row["epoch"] for row in csv.DictReader((folder / "log.csv").open())] == ["0", "1", "2"]
+
+
+def test_the_last_picture_is_of_the_end_however_it_comes(masks_folder, tmp_path):
+    run(masks_folder, tmp_path / "run", epochs=99, recipe={"minutes": 1e-3, "picture_epochs": 50})
+    assert [path.name for path in (tmp_path / "run" / "pictures").iterdir()] == ["epoch_001.png"]
+
+
+def test_resuming_takes_epochs_and_minutes_and_refuses_what_it_would_ignore(finished, expect_sentence):
+    assert resumed_recipe(finished, {"batch_size": 4, "image_size": (64, 96)}) is None
+    assert resumed_recipe(finished, {"epochs": 7}).epochs == 7 and resumed_recipe(finished, {"epochs": 7}).batch_size == 4
+    expect_sentence(lambda: resumed_recipe(finished, {"learning_rate": 1e-4, "epochs": 7}), "learning_rate")
+    recipe = resumed_recipe(finished, {"minutes": 3.0})
+    spec = json.loads((finished / "training.json").read_text())["data"]
+    expect_sentence(lambda: train("unet", spec, finished, recipe, resume=True), "began without minutes")
+
+
+@pytest.mark.parametrize("wrong", [{"learning_rate": -1.0}, {"learning_rate": float("nan")}, {"picture_epochs": -1}])
+def test_impossible_settings_are_refused(expect_sentence, wrong):
+    expect_sentence(lambda: Recipe(**wrong), next(iter(wrong)))
+
+
+@pytest.mark.parametrize("option", ["weights", "num_classes"])
+def test_options_that_have_a_flag_of_their_own_are_refused(expect_sentence, masks_folder, tmp_path, option):
+    expect_sentence(lambda: train("unet", f"masks:{masks_folder}", tmp_path / "run", options={option: 3}), option)

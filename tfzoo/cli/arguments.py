@@ -142,14 +142,25 @@ def _add_train(subparsers):
         parser.add_argument(flag, type=kind, default=left_out, help=f"random {explanation} (default: {default})")
     parser.add_argument("--iou-crop", action="store_true", default=left_out, help="SSD's random crop; detectors only")
     parser.add_argument("--precision", choices=("float32", "mixed_bfloat16", "mixed_float16"), default=left_out)
+    parser.add_argument(
+        "--several-sizes",
+        nargs="+",
+        default=left_out,
+        metavar="N|HxW",
+        help="every ten batches have another one of these sizes; detectors of boxes only",
+    )
     parser.add_argument("--proposals", metavar="DIR", help="Fast R-CNN: the folder that 'tfzoo data proposals' wrote")
     parser.add_argument("--train-split", default="train")
     parser.add_argument("--val-split", default="val", help="'none' trains without one")
     parser.add_argument(
         "--picture-epochs", type=int, default=left_out, help="write a picture every so many epochs; 0: never (default: 10)"
     )
-    parser.add_argument("--seed", type=values.seed, default=0)
-    parser.add_argument("--resume", action="store_true", help="go on with the training in the output folder")
+    parser.add_argument("--seed", type=values.seed, default=left_out, help="default: 0")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the training in the output folder, as it began; only --epochs and --minutes may be others",
+    )
 
 
 def _add_evaluate(subparsers):

@@ -8,9 +8,10 @@ from tfzoo.errors import InputError
 
 
 def run_demo(args):
-    from tfzoo.benchmarks.demo import demo
+    from tfzoo.benchmarks.demo import demo, find_plan
     from tfzoo.files import claim_folder
 
+    find_plan(args.task)  # an unknown task leaves no empty folder behind
     demo(claim_folder(args.output, args.overwrite), task=args.task, epochs=args.epochs, seed=args.seed)
 
 
@@ -40,17 +41,16 @@ READ = {  # what the command line's values become in the recipe
 
 
 def run_train(args):
-    from tfzoo.training import Recipe, evaluation_command, train
+    from tfzoo.training import Recipe, evaluation_command, resumed_recipe, train
     from tfzoo.zoo import find_entry
 
     given = {field.name: getattr(args, field.name) for field in dataclasses.fields(Recipe) if hasattr(args, field.name)}
     for name, read in READ.items():
         if name in given:
             given[name] = read(given[name])
-    recipe = Recipe.for_task(find_entry(args.model).task, **given)
+    task = find_entry(args.model).task
+    recipe = resumed_recipe(args.output, given) if args.resume else Recipe.for_task(task, **given)
     splits = (args.train_split, None if args.val_split == "none" else args.val_split)
-    if args.resume and "epochs" not in given:
-        recipe = None
     best = train(
         args.model, args.data, args.output, recipe, args.weights, dict(args.option), splits, args.resume, proposals=args.proposals
     )

@@ -113,7 +113,7 @@ class Loader(keras.utils.PyDataset):
             raise InputError(f"batch_size is {batch_size} and workers is {workers}: both must be at least 1.")
         self.visits, self.batch_size, self.epoch, self.fill = visits, batch_size, first_epoch, fill
         self._change = BatchChange(visits)
-        self._ahead = 2 * workers
+        self._ahead = workers
         self._pool = concurrent.futures.ThreadPoolExecutor(workers)
         self._lock = threading.Lock()
         self._pending = {}  # (epoch, batch): future
@@ -134,12 +134,15 @@ class Loader(keras.utils.PyDataset):
         """The future of a batch; those after it are begun too, as long as batches are taken in turn."""
         place = self.epoch * len(self) + batch
         wanted, *following = (divmod(place + step, len(self)) for step in range(self._ahead + 1))
+        next_in_turn = following[0]
+        if not self.visits.training:  # validation's next epoch is a whole epoch of training away
+            following = [key for key in following if key[0] == self.epoch]
         begin = [wanted, *following] if wanted == self._next else [wanted]
         self._pending |= {key: self._pool.submit(self.load, *key) for key in begin if key not in self._pending}
         future = self._pending.pop(wanted)
         for key in self._pending.keys() - set(following):
             self._pending.pop(key).cancel()
-        self._next = following[0]
+        self._next = next_in_turn
         self._taken.add(batch)
         return future
 
@@ -153,6 +156,10 @@ class Loader(keras.utils.PyDataset):
         whole = {key: np.stack([sample[key] for sample in samples]) for key in samples[0]}
         whole = self._change(whole, epoch, batch)
         return self.visits.targets.inputs(whole), self.visits.targets.finish(whole)
+
+    def close(self):
+        """Begins no more batches: a training has ended."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def on_epoch_end(self):
         # Keras says this before the first epoch too, when it has only looked at a batch.

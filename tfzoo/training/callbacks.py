@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -30,7 +31,8 @@ class Checkpoints(keras.callbacks.Callback):
     Args:
         folder: where.
         monitor: name of the metric in the logs; the larger the better. Where the logs lack it, the last is the best.
-        seconds: least time between two savings: so much of the training is lost at most where its process is killed outright.
+        seconds: least time between two savings: so much of the training, and an epoch, is lost at most where its process is killed
+            outright.
     """
 
     def __init__(self, folder, monitor="val_mean_iou", seconds=0):
@@ -63,8 +65,12 @@ class Checkpoints(keras.callbacks.Callback):
 
     def save_interrupted(self):
         """Keeps what the epoch that was cut short has learned; resuming repeats that epoch."""
-        if self.model is not None:
+        if self.model is None:
+            return
+        try:
             self._save()
+        except Exception as error:  # the interruption is what the caller wants to hear of
+            warnings.warn(f"{self.folder} keeps an earlier state: the interrupted one could not be saved ({error}).", stacklevel=2)
 
     def _save(self):
         if self._best_weights is not None:
@@ -73,12 +79,16 @@ class Checkpoints(keras.callbacks.Callback):
             with replacing(self.folder / BEST) as draft:
                 deployable.save(draft)
             self._best_weights = None
+            self._write_state()
         with replacing(self.folder / LAST) as draft:
             self.model.save(draft)
         self.state["epochs"] = self.current_epoch
+        self._write_state()
+        self._saved_at = time.monotonic()
+
+    def _write_state(self):
         with replacing(self.folder / STATE) as draft:
             draft.write_text(json.dumps(self.state))
-        self._saved_at = time.monotonic()
 
 
 def read_state(folder) -> dict:
@@ -91,8 +101,8 @@ class TimeBudget(keras.callbacks.Callback):
     """Ends a training at a deadline, and lets the learning rate rise and fall over the time until then.
 
     Each epoch has the rate of its middle: a linear rise over the first part of the time, then a cosine's fall to 0 (Li et al.
-    2020, Budgeted Training: the schedule belongs to the budget, not to the epochs). No epoch is begun that would be more than
-    half over at the deadline, judging by the one before.
+    2020, Budgeted Training: the schedule belongs to the budget, not to the epochs). No epoch is begun that would not be half over
+    at the deadline, judging by the one before. To be given to ``fit`` after all callbacks whose work belongs to the epoch.
 
     Args:
         deadline: of ``time.monotonic()``. Time begins to count with the first epoch, whatever came before.
@@ -193,10 +203,16 @@ class Pictures(keras.callbacks.Callback):
         self.dataset, self.folder, self.every = dataset, pathlib.Path(folder), every
         steps = np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int)
         self._indices, self._size = steps.tolist(), image_size
+        self._seen = 0
 
     def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
-            self.write(epoch + 1)
+        self._seen = epoch + 1
+        if self._seen % self.every == 0:
+            self.write(self._seen)
+
+    def on_train_end(self, logs=None):
+        if self._seen % self.every:
+            self.write(self._seen)
 
     def write(self, epoch):
         """Writes the picture for so many epochs seen."""

@@ -1,6 +1,7 @@
 """What a training is made of, apart from the model and the data."""
 
 import dataclasses
+import math
 
 import keras
 
@@ -78,8 +79,12 @@ class Recipe:
         for field in ("epochs", "batch_size"):
             if getattr(self, field) < 1:
                 raise InputError(f"{field} is {getattr(self, field)}: it must be at least 1.")
-        if self.minutes is not None and not self.minutes > 0:
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise InputError(f"minutes is {self.minutes}: it must be above 0.")
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(f"learning_rate is {self.learning_rate}: it must be above 0.")
+        if self.picture_epochs < 0:
+            raise InputError(f"picture_epochs is {self.picture_epochs}: it must be 0 (never) or more.")
         self.augmentation()  # which checks its values
         make_loss(self.loss)  # which checks the name
         if self.class_weights not in ("none", "median", "inverse"):

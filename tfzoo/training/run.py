@@ -20,6 +20,7 @@ from tfzoo.files import claim_folder
 from tfzoo.losses import inverse_frequency_weights, make_loss, median_frequency_weights
 from tfzoo.models.base import check_images
 from tfzoo.training.callbacks import BEST, LAST, Checkpoints, CocoEvaluation, Pictures, TimeBudget, read_state
+from tfzoo.training.interruption import Interruption
 from tfzoo.training.recipe import Recipe
 from tfzoo.weights import load_model
 from tfzoo.zoo import find_entry
@@ -54,7 +55,7 @@ def train(
         data: data set spec.
         output: folder; it must not hold anything yet, unless ``resume``.
         recipe: settings; None takes the defaults of the model's task. Resuming takes the settings, options, splits and proposals
-            that the training began with, but for ``epochs``, and those too where it is None.
+            that the training began with, but for ``epochs`` and ``minutes``, and those too where it is None.
         weights: as in ``create_model``.
         options: the model's own options.
         splits: names of the training and the validation split; None for the latter trains without one.
@@ -74,7 +75,7 @@ def train(
     task = entry.task
     _check_options(options)
     if resume:
-        recipe, options, splits, stored_proposals = _stored_settings(output, model_name, data, recipe and recipe.epochs)
+        recipe, options, splits, stored_proposals = _stored_settings(output, model_name, data, recipe)
         proposals = stored_proposals if proposals is None else str(proposals)
     check_taken(model_name, entry.build_class().takes_proposals, proposals)
     recipe = recipe or Recipe.for_task(task)
@@ -101,29 +102,61 @@ def train(
         _restore(model, stored)
     claim_folder(output, allow_existing=resume)
     _write_settings(output, model_name, data, splits, recipe, options, proposals)
-    checkpoints = Checkpoints(output, MONITORS[task], CHECKPOINT_SECONDS)
+    checkpoints, interruption = Checkpoints(output, MONITORS[task], CHECKPOINT_SECONDS), Interruption()
+    validation = validation_data and _batches(validation_data, recipe.batch_size, size)
     if verbose == "auto":
         verbose = 1 if sys.stdout.isatty() else 2  # a line an epoch in a log file
     try:
-        model.fit(
-            batches,
-            validation_data=validation_data and _batches(validation_data, recipe.batch_size, size),
-            epochs=recipe.epochs,
-            initial_epoch=state["epochs"],
-            callbacks=[
-                *_time_budget(recipe, begin),
-                *_evaluation(recipe, validation_data, size),  # first: the others read what it adds to the logs
-                *_logs(output, resume),
-                checkpoints,
-                *_pictures(recipe, validation_data, output, size),
-            ],
-            shuffle=False,  # the batches are shuffled already
-            verbose=verbose,
-        )
+        with interruption:
+            model.fit(
+                batches,
+                validation_data=validation,
+                epochs=recipe.epochs,
+                initial_epoch=state["epochs"],
+                callbacks=[
+                    interruption,
+                    *_evaluation(recipe, validation_data, size),  # first: the others read what it adds to the logs
+                    *_logs(output, state["epochs"]),
+                    checkpoints,
+                    *_pictures(recipe, validation_data, output, size),
+                    *_time_budget(recipe, begin),
+                ],
+                shuffle=False,  # the batches are shuffled already
+                verbose=verbose,
+            )
     except KeyboardInterrupt:
         checkpoints.save_interrupted()
         raise
+    finally:
+        for loader in (batches, validation):
+            if hasattr(loader, "close"):
+                loader.close()
     return output / BEST
+
+
+def resumed_recipe(output, given: dict) -> Recipe | None:
+    """The recipe that ``train`` takes to resume with what a person gives; None where that changes nothing.
+
+    Args:
+        output: the training's folder.
+        given: names and values of the recipe's fields.
+
+    Raises:
+        InputError: something is given, other than ``epochs`` and ``minutes``, that the training did not begin with.
+    """
+    stored = _read_settings(output)["recipe"]
+    changes = {name: value for name, value in given.items() if _as_stored(value) != stored.get(name)}
+    extent = {name: changes.pop(name) for name in ("epochs", "minutes") if name in changes}
+    if changes:
+        name, value = next(iter(changes.items()))
+        raise InputError(
+            f"{name} is {value}, but the training in {output} began with {stored.get(name)}: leave it out, or begin a new training."
+        )
+    return Recipe(**stored | extent) if extent else None
+
+
+def _as_stored(value):
+    return json.loads(json.dumps(value))
 
 
 def evaluation_command(best) -> str:
@@ -205,8 +238,13 @@ def _evaluation(recipe, dataset, size):
     return [CocoEvaluation(dataset, size, recipe.batch_size)]
 
 
-def _logs(output, resume):
-    table = keras.callbacks.CSVLogger(str(output / "log.csv"), append=resume)
+def _logs(output, epochs):
+    """What writes down an epoch's numbers; those of epochs that are to be repeated, as they were not saved, are taken out."""
+    path = output / "log.csv"
+    if epochs and path.exists():
+        head, *rows = path.read_text().splitlines(keepends=True)
+        path.write_text("".join([head, *(row for row in rows if int(row.partition(",")[0]) < epochs)]))
+    table = keras.callbacks.CSVLogger(str(path), append=epochs > 0)
     if not _has_tensorflow():
         return [table]
     return [table, keras.callbacks.TensorBoard(str(output / "tensorboard"), write_graph=False)]
@@ -219,8 +257,8 @@ def _pictures(recipe, dataset, output, size):
 
 
 def _check_options(options):
-    set_by = {"image_size": "--image-size", "dtype": "--precision", "name": "MODEL"}
-    for option, flag in (set_by | dict.fromkeys(("class_names", "num_keypoints"), "the data")).items():
+    set_by = {"image_size": "--image-size", "dtype": "--precision", "name": "MODEL", "weights": "--weights"}
+    for option, flag in (set_by | dict.fromkeys(("class_names", "num_classes", "num_keypoints"), "the data")).items():
         if option in options:
             raise InputError(f"The option '{option}' is set by {flag}: leave it out of the model's options.")
 
@@ -255,15 +293,25 @@ def _write_settings(output, model_name, data, splits, recipe, options, proposals
     (output / SETTINGS).write_text(json.dumps(settings, indent=1))
 
 
-def _stored_settings(output, model_name, data, epochs):
+def _stored_settings(output, model_name, data, given):
+    stored = _read_settings(output)
+    for what, value in (("model", model_name), ("data", data)):
+        if stored[what] != value:
+            raise InputError(f"The training in {output} has {what} '{stored[what]}', not '{value}': resume it with the same one.")
+    recipe = Recipe(**stored["recipe"])
+    if given is not None:
+        minutes = recipe.minutes if given.minutes is None else given.minutes
+        if (minutes is None) != (recipe.minutes is None):
+            raise InputError(f"The training in {output} began without minutes: resume it with epochs alone.")
+        recipe = dataclasses.replace(recipe, epochs=given.epochs, minutes=minutes)
+    return recipe, stored["options"], tuple(stored["splits"]), stored.get("proposals")
+
+
+def _read_settings(output):
+    output = pathlib.Path(output)
     path = output / SETTINGS
     if not path.is_file() or not (output / LAST).is_file():
         raise MissingInputError(
             f"There is no training to resume in {output} (no {SETTINGS} and {LAST}): leave out --resume to begin one."
         )
-    stored = json.loads(path.read_text())
-    for what, given in (("model", model_name), ("data", data)):
-        if stored[what] != given:
-            raise InputError(f"The training in {output} has {what} '{stored[what]}', not '{given}': resume it with the same one.")
-    recipe = Recipe(**stored["recipe"] | ({"epochs": epochs} if epochs else {}))
-    return recipe, stored["options"], tuple(stored["splits"]), stored.get("proposals")
+    return json.loads(path.read_text())
