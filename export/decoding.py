@@ -24,7 +24,12 @@ def decode(heads: dict[str, np.ndarray], decoding: dict) -> dict[str, np.ndarray
     Returns:
         boxes float32 [B, D, 4] in pixels of the given picture, scores float32 [B, D], falling, labels int32 [B, D],
         num_detections int32 [B]; free places hold 0, 0 and -1.
+
+    Raises:
+        ValueError: there is no decoding.
     """
+    if not decoding:
+        raise ValueError("The sidecar has no decoding: export the detector with raw and one image_size, on which it depends.")
     anchors = None if decoding["anchors"] is None else _unpack(decoding["anchors"])
     pictures = [
         _decode_one({name: head[index] for name, head in heads.items()}, anchors, decoding) for index in range(_count(heads))

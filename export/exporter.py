@@ -186,6 +186,14 @@ def _check_place(path, format):
         raise OutputExistsError(f"{path} is a folder that holds something else than an older export: choose another output.")
     if path.is_file() and format == "savedmodel":
         raise OutputExistsError(f"{path} is a file, and a SavedModel is a folder: choose another output.")
+    if path.is_dir() and format != "savedmodel":
+        raise OutputExistsError(f"{path} is a folder, and the format '{format}' is a file: choose another output.")
+    if path.is_file() and not sidecars.is_one(sidecars.place(path)):
+        raise OutputExistsError(
+            f"{path} is there, and no older export (it has no {sidecars.place(path).name}): choose another output."
+        )
+    if sidecars.place(path).is_file() and not sidecars.is_one(sidecars.place(path)):
+        raise OutputExistsError(f"{sidecars.place(path)} is there, and tells of no older export: choose another output.")
 
 
 def _choose_format(path, format):
@@ -223,7 +231,7 @@ def _choose_size(model, format, image_size):
         if format == "tflite":
             raise InputError("A TFLite file takes pictures of one size: give image_size (--image-size), such as 256 or 192x256.")
         return None
-    size = parse_size(image_size) or model.image_size or (DEFAULT_SIZE if format == "tflite" else None)
+    size = parse_size(image_size) or model.image_size or model.fixed_size or (DEFAULT_SIZE if format == "tflite" else None)
     if size:
         check_images((1, *size, 3))
     return size
@@ -262,13 +270,14 @@ def _write_saved_model(plan, folder):
 
 
 def _batches(plan, pictures):
-    """What int8 ranges are set on: as many batches as there are pictures."""
+    """What int8 ranges are set on: each picture once, as near as whole batches allow."""
     if plan.picture_type == tf.float32:
         pictures = [picture.astype(np.float32) for picture in pictures]
     if plan.quantization == "full_int8":
         pictures = _of_full_range(pictures)
-    size = plan.batch
-    return (_as_inputs((pictures * size)[start : start + size], plan.proposals) for start in range(len(pictures)))
+    size, count = plan.batch, -(-len(pictures) // plan.batch)
+    filled = pictures * -(-count * size // len(pictures))  # the last batch goes on with the first ones
+    return (_as_inputs(filled[start : start + size], plan.proposals) for start in range(0, count * size, size))
 
 
 def _of_full_range(pictures):
@@ -330,11 +339,23 @@ def _notes(plan, calibration, parity):
         notes.append("int8 ranges were set on drawn shapes: give calibration= (--calibration) pictures of your own kind.")
     if parity.get("detections", {}).get("count") == 0:
         notes.append("the model found nothing in the pictures that it was compared on: give pictures of its kind (--calibration).")
+    if larger := _enlarged(plan):
+        notes.append(f"the network enlarges pictures to {larger}: a file that takes such ones (--image-size {larger}) sees more.")
+    if plan.raw and plan.size is None and plan.model.decoding(DEFAULT_SIZE):
+        notes.append("it takes any size, so nothing completes its heads: give image_size (--image-size) for decode.")
     labels, objects = parity.get("labels", {}).get("agreement", 1.0), parity.get("detections", {}).get("found_again", 1.0)
     for share, said in ((labels, "labels equal Keras's"), (objects, "detections of Keras are found again")):
         if plan.quantization and share < LOW_AGREEMENT:
             notes.append(f"only {share:.1%} of the {said}: measure the file with 'tfzoo evaluate' before you use it.")
     return notes
+
+
+def _enlarged(plan):
+    """What the network makes of smaller pictures that the file takes, such as "800x800"; "" where it does no such thing."""
+    if plan.size is None or plan.model.task == "semantic":
+        return ""
+    inside = [int(side) for side in plan.model.input_sizes(plan.size)[0]]
+    return "x".join(map(str, inside)) if inside[0] > plan.size[0] and inside[1] > plan.size[1] else ""
 
 
 def _put_in_place(draft, path):
@@ -344,7 +365,7 @@ def _put_in_place(draft, path):
             os.replace(path, old)
         try:
             os.replace(draft, path)
-        except OSError:
+        except BaseException:  # an interruption too: what is left in the folder of the draft is lost
             if old.exists():
                 os.replace(old, path)
             raise

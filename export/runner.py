@@ -34,7 +34,7 @@ def load(path, threads: int | None = None, image_size=None, weights=None) -> "Ru
         InputError: it is damaged, no artifact of this zoo, or does not take pictures of that size.
     """
     path = pathlib.Path(path)
-    named = str(path) in MODELS or weights is not None
+    named = weights is not None or (str(path) in MODELS and not path.exists())
     runner = KerasRunner(path, threads, weights) if named else _find_class(path)(path, threads)
     if image_size is not None:
         runner.set_image_size(parse_size(image_size))

@@ -34,7 +34,9 @@ PROPOSALS = {
     "dtype": "float32",
     "meaning": "[batch, places, 4]: left, top, right, bottom in pixels of the picture; 0 in free places",
 }
-RESIZE = "bilinear, antialiased where it shrinks; both sides on their own, without keeping their ratio"
+RESIZE = (
+    "first upright, as EXIF says; then bilinear, antialiased where it shrinks; both sides on their own, without keeping their ratio"
+)
 RAW_HEAD = "float32 [batch, anchors, numbers]: what the network's head gives"
 INTEGERS = "int8, whose integers stand for (integer - zero point) * scale, see integers: "
 
@@ -111,24 +113,35 @@ def files_of(artifact) -> list[pathlib.Path]:
 
 
 def digest(artifact) -> str:
-    """SHA-256 of a file, or of all of an artifact's files.
+    """SHA-256 of a file, in hexadecimals; of an artifact of several files that of theirs, one after the other.
 
     Raises:
         InputError: one of them is missing.
     """
-    found = hashlib.sha256()
-    for path in files_of(artifact):
-        if not path.is_file():
-            raise InputError(f"{artifact} needs {path.name} beside it: copy that too, or export again.")
-        with path.open("rb") as file:
-            found.update(hashlib.file_digest(file, "sha256").digest())
-    return found.hexdigest()
+    digests = [_digest(path, artifact) for path in files_of(artifact)]
+    return digests[0].hex() if len(digests) == 1 else hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def _digest(path, artifact):
+    if not path.is_file():
+        raise InputError(f"{artifact} needs {path.name} beside it: copy that too, or export again.")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def place(path) -> pathlib.Path:
     """Where the sidecar of an artifact is: inside a SavedModel, beside a file."""
     path = pathlib.Path(path)
     return path / "assets.extra" / "tfzoo.json" if path.is_dir() else path.with_name(path.name + ".json")
+
+
+def is_one(path) -> bool:
+    """Whether a file is a sidecar."""
+    try:
+        content = json.loads(pathlib.Path(path).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"model", "task", "class_names"} <= content.keys()
 
 
 def write(sidecar: Sidecar, artifact) -> pathlib.Path:

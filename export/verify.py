@@ -131,28 +131,31 @@ def compare_proposals(answer: dict, reference: dict) -> dict[str, dict[str, floa
     """Errors of a raw two-stage file: proposals of nearly equal scores may change places, and what is said of them with them.
 
     Returns ``compare``'s errors, those of proposals and of what is said of them over the proposals that are on both sides; the
-    "agreement" of "proposals" is the share of the reference's that the answer has, at most ``SAME_BOX`` pixels away.
+    "agreement" of "proposals" is the share of the reference's, free places left out, that the answer has, at most ``SAME_BOX``
+    pixels away.
 
     Raises:
         ExportError: an output is missing, or has another shape or kind of number.
     """
     for name, want in reference.items():
         _require_alike(name, answer.get(name), want)
-    ours, theirs = [], []
+    ours, theirs, count = [], [], 0
     for index, (got, want) in enumerate(zip(answer["proposals"], reference["proposals"], strict=True)):
-        distance = np.abs(got[:, None] - want[None]).max(axis=-1)
+        real = np.flatnonzero((want[:, 2:] > want[:, :2]).all(axis=-1))  # free places are alike, and prove nothing
+        distance = np.abs(got[:, None] - want[None, real]).max(axis=-1)
         nearest = distance.argmin(axis=0)
-        same = np.flatnonzero(distance[nearest, np.arange(len(want))] <= SAME_BOX)
+        same = np.flatnonzero(distance[nearest, np.arange(len(real))] <= SAME_BOX)
         ours += [(index, place) for place in nearest[same]]
-        theirs += [(index, place) for place in same]
+        theirs += [(index, place) for place in real[same]]
+        count += len(real)
     parts = [name for name in reference if name not in ("proposals", *OF_PROPOSALS)]
     errors = _compare_outputs({name: answer[name] for name in parts}, {name: reference[name] for name in parts})
-    ours, theirs = tuple(np.array(ours).reshape(-1, 2).T), tuple(np.array(theirs).reshape(-1, 2).T)
-    of_proposals = ("proposals", *OF_PROPOSALS)
-    errors |= _compare_outputs(
-        *({name: side[name][where] for name in of_proposals} for side, where in ((answer, ours), (reference, theirs)))
-    )
-    errors["proposals"]["agreement"] = len(theirs[0]) / reference["proposals"][..., 0].size
+    if not count:
+        return errors
+    if theirs:
+        where = (answer, tuple(np.array(ours).T)), (reference, tuple(np.array(theirs).T))
+        errors |= _compare_outputs(*({name: side[name][places] for name in ("proposals", *OF_PROPOSALS)} for side, places in where))
+    errors.setdefault("proposals", {})["agreement"] = len(theirs) / count
     return errors
 
 

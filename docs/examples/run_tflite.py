@@ -12,13 +12,13 @@ import sys
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 def main(file, picture):
     facts = json.loads(pathlib.Path(f"{file}.json").read_text())
     height, width = facts["image_size"]
-    given = Image.open(picture).convert("RGB")
+    given = ImageOps.exif_transpose(Image.open(picture)).convert("RGB")  # upright, however the telephone was held
     images = np.asarray(given.resize((width, height), Image.Resampling.BILINEAR))[None]  # [1, height, width, 3]
     interpreter = Interpreter(file, num_threads=4)
     interpreter.allocate_tensors()

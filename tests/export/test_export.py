@@ -1,15 +1,17 @@
 """Exported files answer what the model answers, in operators that every runtime has."""
 
 import json
+import os
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 from tflite_types import result_types
 
 import tfzoo
-from tfzoo.errors import ExportError, InputError
+from tfzoo.errors import ExportError, InputError, OutputExistsError
 from tfzoo.export import export, load, onnx, sidecar, tflite, verify
 
 FLOAT32 = ["savedmodel", "onnx", "float32"]
@@ -117,11 +119,12 @@ def test_onnx_imports_the_default_domain_alone_and_keeps_names(exported):
 
 def test_a_file_that_fails_its_check_replaces_nothing(small_unet, tmp_path, monkeypatch):
     path = tmp_path / "model.onnx"
-    path.write_text("kept")
+    export(small_unet[0], path, raw=True)
+    kept = path.read_bytes()
     monkeypatch.setitem(verify.LIMITS, None, {"scores": ("max_abs_error", -1.0)})
     with pytest.raises(ExportError, match="does not answer what the model answers: max abs error of scores"):
         export(small_unet[0], path)
-    assert path.read_text() == "kept" and [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    assert path.read_bytes() == kept and {file.name for file in tmp_path.iterdir()} == {"model.onnx", "model.onnx.json"}
 
 
 def test_compare_counts_and_measures():
@@ -185,7 +188,7 @@ def test_the_sidecar_tells_how_far_the_file_agrees_and_knows_it(exported):
         path, report = exported[form]
         facts = sidecar.read(path)
         assert facts.parity == report.parity and facts.digest == sidecar.digest(path)
-        assert facts.resize.startswith("bilinear") and facts.versions["tfzoo"] == tfzoo.__version__
+        assert "upright" in facts.resize and facts.versions["tfzoo"] == tfzoo.__version__
 
 
 def test_int8_without_calibration_is_noted(small_unet, tmp_path):
@@ -215,3 +218,77 @@ def test_impossible_exports_are_refused(small_unet, tmp_path, arguments, message
     with pytest.raises(InputError, match=message):
         export(small_unet[0], tmp_path / arguments.get("path", "model.onnx"), **{k: v for k, v in arguments.items() if k != "path"})
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_older_export_is_left_alone(small_unet, tmp_path):
+    for name, message in (("notes.tflite", "no older export"), ("other.onnx", "tells of no older export")):
+        path = tmp_path / name
+        kept = path if name == "notes.tflite" else tmp_path / f"{name}.json"
+        kept.write_text("{}")
+        with pytest.raises(OutputExistsError, match=message):
+            export(small_unet[0], path)
+        assert kept.read_text() == "{}"
+    (tmp_path / "folder.tflite").mkdir()
+    with pytest.raises(OutputExistsError, match="is a folder"):
+        export(small_unet[0], tmp_path / "folder.tflite")
+
+
+def test_the_digest_is_the_files_own(exported):
+    import hashlib
+
+    path = exported["onnx"][0]
+    assert sidecar.read(path).digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_an_interrupted_replacement_keeps_the_old_folder(exported, monkeypatch, tmp_path):
+    from tfzoo.export import exporter
+
+    old, draft = tmp_path / "saved", tmp_path / "drafts" / "draft"
+    for folder, text in ((old, "old"), (draft, "new")):
+        folder.mkdir(parents=True)
+        (folder / "saved_model.pb").write_text(text)
+    replace = os.replace
+
+    def interrupted(source, target):
+        if source == draft:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(exporter.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        exporter._put_in_place(draft, old)
+    assert (old / "saved_model.pb").read_text() == "old"
+
+
+def test_equal_arrays_of_an_integer_file_are_stored_once_and_aligned(exported):
+    data = exported["int8"][0].read_bytes()
+    model = schema.Model.GetRootAs(data, 0)
+    tensors = [model.Subgraphs(0).Tensors(place) for place in range(model.Subgraphs(0).TensorsLength())]
+    zeros = [t.Quantization() for t in tensors if t.Quantization() and t.Quantization().ZeroPointLength() == 8]
+    places = {q._tab.Vector(q._tab.Offset(10)) for q in zeros if not q.ZeroPointAsNumpy().any()}
+    assert len(zeros) > 1 and len(places) == 1
+    buffers = [model.Buffers(place) for place in range(model.BuffersLength())]
+    assert all(b._tab.Vector(b._tab.Offset(4)) % 16 == 0 for b in buffers if b.DataLength())
+
+
+def test_calibration_looks_at_each_picture_once_whatever_the_batch():
+    from tfzoo.export.exporter import Plan, _batches
+
+    pictures = [np.full((32, 32, 3), value, np.uint8) for value in range(10)]
+    plan = Plan(None, None, "tflite", "int8", (32, 32), 4, False, None, False)
+    seen = [batch["images"][:, 0, 0, 0].tolist() for batch in _batches(plan, pictures)]
+    assert seen == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 0, 1]]
+
+
+def test_proposals_that_are_all_elsewhere_are_told_and_free_places_prove_nothing():
+    rng = np.random.default_rng(0)
+    boxes = np.zeros((1, 1000, 4), np.float32)
+    boxes[0, :10] = rng.uniform(0, 50, (10, 4)) + np.array([0, 0, 60, 60])
+    heads = {"proposals": boxes, "class_logits": rng.normal(size=(1, 1000, 3)).astype("float32")}
+    heads["box_regression"] = np.zeros((1, 1000, 3, 4), np.float32)
+    moved = {**heads, "proposals": boxes + np.float32(50) * (boxes > 0)}
+    assert verify.compare_proposals(heads, heads)["proposals"]["agreement"] == 1
+    errors = verify.compare_proposals(moved, heads)
+    assert errors["proposals"]["agreement"] == 0
+    with pytest.raises(ExportError, match="agreement of proposals is 0"):
+        verify.check(errors, None)

@@ -316,3 +316,41 @@ def test_a_data_set_is_inspected(detector, wrong, tmp_path, capfd):
     assert {path.name for path in (tmp_path / "seen").iterdir()} == {"inspection.json", "table.md", "contact.png"}
     assert "is not empty" in wrong(*arguments)
     assert "There is no folder" in wrong("data", "inspect", "yolo:nowhere")
+
+
+def test_an_unknown_task_of_a_demonstration_leaves_no_folder(wrong, tmp_path):
+    assert "depth" in wrong("demo", "--task", "depth", "--output", tmp_path / "demo")
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_report_does_not_take_the_sidecars_name(wrong, tmp_path):
+    place = tmp_path / "m.tflite"
+    assert "a name each" in wrong("export", tmp_path / "m.keras", "--output", place, "--json", f"{place}.json")
+
+
+def test_every_flag_that_the_documents_name_is_there():
+    """Of the command line and of the programs in benchmarks; pip's and other tools' own are named here."""
+    import argparse
+
+    from tfzoo.cli.arguments import build_parser
+
+    root = pathlib.Path(__file__).parents[2]
+    known = {
+        "--graph",
+        "--num-threads",
+        "--warmup-runs",
+        "--num-runs",
+        "--use-gpu",
+        "--enable-op-profiling",
+    }  # of LiteRT's benchmark tool
+    pending = [build_parser()]
+    while pending:
+        for action in pending.pop()._actions:
+            known.update(action.option_strings)
+            if isinstance(action, argparse._SubParsersAction):
+                pending.extend(action.choices.values())
+    for program in (root / "benchmarks").glob("*.py"):
+        known.update(re.findall(r'"(--[a-z-]+)"', program.read_text()))
+    documents = [root / "README.md", *(root / "docs").glob("*.md")]
+    named = {flag for document in documents for flag in re.findall(r"(?<![\w-])--[a-z][a-z_-]+", document.read_text())}
+    assert len(named) > 40 and not {flag.replace("_", "-") for flag in named} - known

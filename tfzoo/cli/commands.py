@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import sys
 
 from tfzoo.errors import InputError
@@ -111,9 +112,12 @@ def run_export(args):
 
     if args.debug_quantization and (args.quantize != "int8" or args.batch_size != 1 or args.proposals):
         raise InputError("--debug-quantization looks into int8 files of one picture: give --quantize int8, and no --batch-size.")
-    for place in (args.output, f"{args.output}.json", args.json, args.debug_quantization):  # the second one is the file's sidecar
-        if place:
-            claim_file(place, args.overwrite)
+    output = pathlib.Path(args.output)  # which has no slash at its end
+    places = [pathlib.Path(place) for place in (output, f"{output}.json", args.json, args.debug_quantization) if place]
+    if len({place.resolve() for place in places}) < len(places):
+        raise InputError(f"{output}, its sidecar {output}.json, --json and --debug-quantization need a name each: give others.")
+    for place in places:
+        claim_file(place, args.overwrite)
     model = open_model(args.artifact, args.weights)
     print(f"Exporting; then {args.output} is run in its own runtime and compared with Keras.")
     report = export(

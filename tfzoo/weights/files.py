@@ -42,7 +42,7 @@ def open_model(artifact, weights=None):
     from tfzoo.factory import create_model
     from tfzoo.zoo import MODELS, find_entry
 
-    if str(artifact) in MODELS:
+    if str(artifact) in MODELS and not (weights is None and pathlib.Path(artifact).exists()):
         if weights is None:
             raise InputError(f"'{artifact}' is a model name: say with --weights which weights it is to have.")
         return create_model(str(artifact), weights=weights)
