@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tfzoo
+from tfzoo.cli import main
 from tfzoo.errors import InputError, MissingInputError, OutputExistsError
 from tfzoo.losses import Dice, PixelCrossEntropy, inverse_frequency_weights
 from tfzoo.training import Recipe, evaluation_command, resumed_recipe, train
@@ -285,3 +286,12 @@ def test_impossible_settings_are_refused(expect_sentence, wrong):
 @pytest.mark.parametrize("option", ["weights", "num_classes"])
 def test_options_that_have_a_flag_of_their_own_are_refused(expect_sentence, masks_folder, tmp_path, option):
     expect_sentence(lambda: train("unet", f"masks:{masks_folder}", tmp_path / "run", options={option: 3}), option)
+
+
+def test_the_command_line_resumes_with_and_without_what_was_given_before(finished, masks_folder, tmp_path, capfd):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    command = ["train", "unet", "--data", f"masks:{masks_folder}", "--output", str(folder), "--resume"]
+    assert main(command) == 0
+    assert main([*command, "--image-size", "64x96", "--batch-size", "4"]) == 0
+    assert main([*command, "--image-size", "96x64"]) == 2
+    assert "image_size" in capfd.readouterr().err

@@ -45,7 +45,8 @@ def run_train(args):
     from tfzoo.training import Recipe, evaluation_command, resumed_recipe, train
     from tfzoo.zoo import find_entry
 
-    given = {field.name: getattr(args, field.name) for field in dataclasses.fields(Recipe) if hasattr(args, field.name)}
+    values = {field.name: getattr(args, field.name, None) for field in dataclasses.fields(Recipe)}
+    given = {name: value for name, value in values.items() if value is not None}
     for name, read in READ.items():
         if name in given:
             given[name] = read(given[name])

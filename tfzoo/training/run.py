@@ -90,13 +90,7 @@ def train(
     batches = _batches(training_data, recipe.batch_size, size, training=True, **random)
     batches = _at_several_sizes(batches, recipe, task)
     stored = _open_last(output / LAST, training_data) if resume else None
-    if stored is not None:
-        model = type(stored).from_config(stored.get_config())
-    else:
-        given = {"class_names": training_data.class_names, "image_size": size, "dtype": recipe.precision}
-        if task == "keypoint":
-            given["num_keypoints"] = len(training_data.keypoint_names)
-        model = create_model(model_name, weights=weights, **given, **options)
+    model = _build(model_name, training_data, size, recipe, weights, options) if stored is None else _copy(stored)
     model.compile(recipe.optimizer(steps=recipe.epochs * len(batches)), **_loss(recipe, training_data))
     if stored is not None:
         _restore(model, stored)
@@ -104,8 +98,6 @@ def train(
     _write_settings(output, model_name, data, splits, recipe, options, proposals)
     checkpoints, interruption = Checkpoints(output, MONITORS[task], CHECKPOINT_SECONDS), Interruption()
     validation = validation_data and _batches(validation_data, recipe.batch_size, size)
-    if verbose == "auto":
-        verbose = 1 if sys.stdout.isatty() else 2  # a line an epoch in a log file
     try:
         with interruption:
             model.fit(
@@ -122,7 +114,7 @@ def train(
                     *_time_budget(recipe, begin),
                 ],
                 shuffle=False,  # the batches are shuffled already
-                verbose=verbose,
+                verbose=_verbosity() if verbose == "auto" else verbose,
             )
     except KeyboardInterrupt:
         checkpoints.save_interrupted()
@@ -164,6 +156,21 @@ def evaluation_command(best) -> str:
     stored = json.loads(pathlib.Path(best).with_name(SETTINGS).read_text())
     command = ["tfzoo", "evaluate", str(best), "--data", stored["data"], "--split", stored["splits"][1] or "SPLIT"]
     return shlex.join(command + (["--proposals", stored["proposals"]] if stored["proposals"] else []))
+
+
+def _build(model_name, dataset, size, recipe, weights, options):
+    given = {"class_names": dataset.class_names, "image_size": size, "dtype": recipe.precision}
+    if dataset.task == "keypoint":
+        given["num_keypoints"] = len(dataset.keypoint_names)
+    return create_model(model_name, weights=weights, **given, **options)
+
+
+def _copy(model):
+    return type(model).from_config(model.get_config())
+
+
+def _verbosity():
+    return 1 if sys.stdout.isatty() else 2  # a line an epoch in a log file
 
 
 def _open(data, split, task, proposals):
