@@ -3,9 +3,10 @@
 # torchvision's on the same card. Usage: benchmarks/gpu.sh DATA OUT MINUTES PART[,PART...] ...
 #
 # DATA: folder with camvid, dsb2018 and pennfudan. OUT: folder for tables, logs and checkpoints; what is there is gone on with.
-# MINUTES: of each training, compiling and stops included. PART: throughput, or one of the trainings below. Parts joined by commas run at
-# once, which fills the card while one of them compiles or reads pictures; but XLA times kernels while it compiles, and with seven
-# trainings at once it took two to three minutes for one step: join two or three. While throughput is timed, trainings are stopped.
+# MINUTES: of each training, compiling and stops included. PART: throughput, or one of the trainings below. Parts joined by commas
+# run at once, which fills the card while one of them compiles or reads pictures; but XLA times kernels while it compiles, and with
+# seven trainings at once it took two to three minutes for one step: join two or three. While throughput is timed, trainings are
+# stopped.
 # Needs keras, jax with CUDA, torch, torchvision, pycocotools, and this package.
 set -uo pipefail
 data=$1 out=$2 minutes=$3

@@ -51,7 +51,8 @@ def export(
     """Exports a model and proves the file: it is run in its own runtime and compared with Keras before it is put in place.
 
     The file takes pictures, 0 to 255, and answers what ``model.predict`` answers, under the same names. An older export at ``path``
-    is replaced in one step, and only once the new one has passed; anything else there is left alone.
+    is replaced only once the new one has passed; anything else there is left alone. A folder is replaced in one step; a file after
+    what lies beside it, whose digest refuses the mixture that a process killed in between would leave.
 
     Args:
         model: a model of this zoo.

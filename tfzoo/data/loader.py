@@ -61,7 +61,7 @@ class Visits:
 
 
 class BatchChange:
-    """What goes batch by batch, as one function, which JAX compiles: layer by layer its colours would take four times as long.
+    """What goes batch by batch, as one function, which JAX compiles: layer by layer its colours would take eight times as long.
 
     Args:
         visits: whose batches are changed.
