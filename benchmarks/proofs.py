@@ -1,10 +1,10 @@
 """``python -m tfzoo.benchmarks.proofs``: exports every model in every format, and writes down how well the files answer.
 
-A narrow model of each name first learns drawn shapes for some steps, so that its answers differ and are decided. Each file's
-answer is then compared with Keras's, on drawn pictures that it was not trained on. What is found goes into export_proofs.json,
-which ships with the package and is what ``tfzoo models`` calls proved, and with ``--table`` into a page. Every model has a
-process of its own, since TensorFlow can end it. What was measured for the network as it is now is not done again, so that an
-interrupted run can be taken up.
+A narrow model of each name first learns a few drawn pictures by heart, which shows that it trains, and makes its answers
+differ and be decided. Each file's answer to these pictures is then compared with Keras's. What is found goes into
+export_proofs.json, which ships with the package and is what ``tfzoo models`` calls proved, and with ``--table`` into a page. Every
+model has a process of its own, since TensorFlow can end it. What was measured for the network as it is now is not done again, so
+that an interrupted run can be taken up.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from tfzoo.zoo import find_entry, list_models
 IMAGE_SIZE = (96, 128)
 DATA = f"shapes:{IMAGE_SIZE[0]}x{IMAGE_SIZE[1]}"
 NARROW = {  # for the models that have these options
-    "width_multiplier": 0.125,
+    "width_multiplier": 0.25,
     "batch_norm": True,
     "dropout": 0.0,
     "min_size": IMAGE_SIZE[0],
@@ -42,14 +42,13 @@ NARROW = {  # for the models that have these options
     "box_batch_size_per_image": 64,
     "num_keypoints": len(load_dataset(DATA, "train", "keypoint").keypoint_names),
 }
+ONE_LEVEL = {"fasterrcnn_vgg16": {"anchor_sizes": [24, 40, 64]}}  # the paper's are larger than these pictures
 PROPOSALS = 100  # of a picture, anywhere, for models that take them
-STEPS = 100
-ROUNDS = 5  # of so many steps, at most, until the answer is worth comparing
-BATCH_SIZE = 8
-LEARNING_RATES = {"semantic": 3e-3}
-LEARNING_RATE = 1e-3  # of detectors
+STEPS = 300
+LEARNING_RATES = {"semantic": 3e-3, "fasterrcnn_vgg16": 1e-3}  # of a task, or of a model: this one has no norms
+LEARNING_RATE = 2e-3  # of detectors
 SEED = 0
-PICTURES = 8  # that Keras's answer and the file's are compared on
+PICTURES = 4  # that are learned, and that Keras's answer and the file's are compared on
 MAX_SHARE = 0.9  # of one label in Keras's answer: a file that answers nothing else would agree as well
 LABELS, DETECTIONS = {"int8": 0.9, "dynamic": 0.95, "float16": 0.99}, {"int8": 0.7, "dynamic": 0.8, "float16": 0.95}
 FLOAT_LABELS, FLOAT_DETECTIONS = 0.999, 0.99  # share of the labels, or of the detections, that must equal Keras's
@@ -66,14 +65,15 @@ def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False, forms=FORMAT
 
     Args:
         output: JSON file; what it holds already is kept.
-        steps: of training, before the exports; taken again, up to ``ROUNDS`` times, while the answer would prove little.
+        steps: of training on the same pictures, before the exports.
         again: prove anew what was measured already.
         forms: which of ``FORMATS`` to prove.
 
     Returns:
-        the file's content: name -> {"options", "image_size", "steps", "network" (its ``Facts``), "formats": form -> result}. A
-        result has "proved"; where an export was made "agreement" (see ``ExportReport.label_agreement``), "error" (see
-        ``_measures``), "pictures", "bytes", "operators", "latency_ms"; "reason" where not proved; and the libraries' versions.
+        the file's content: name -> {"options", "image_size", "steps", "network" (its ``Facts``), "learned" (see ``learned``),
+        "formats": form -> result}. A result has "proved"; where an export was made "agreement" (see
+        ``ExportReport.label_agreement``), "error" (see ``_measures``), "pictures", "bytes", "operators", "latency_ms"; "reason"
+        where not proved; and the libraries' versions.
     """
     output = claim_file(output, allow_existing=True)
     names = names or list_models()
@@ -82,12 +82,18 @@ def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False, forms=FORMAT
     for number, name in enumerate(names, start=1):
         proof = proofs[name] = _begin(name, entries[name], {} if again else proofs.get(name, {}), steps)
         todo = [form for form in forms if not _is_done(proof["formats"].get(form, {}))]
-        for form, result in _results(name, proof["options"], todo, steps).items():
-            proof["formats"][form] = result
-            print(f"[{number}/{len(names)}] {name} {form}: {_in_words(result)}", flush=True)
-        _write(proofs, output)
+        place = f"[{number}/{len(names)}] {name}"
         if not todo:
-            print(f"[{number}/{len(names)}] {name}: done already", flush=True)
+            print(f"{place}: done already", flush=True)
+            continue
+        found = _in_own_process(examine, name, proof["options"], todo, steps)
+        if "learned" in found:
+            proof["learned"] = found["learned"]
+            print(f"{place} learned {PICTURES} pictures: {_learned_in_words(proof)}", flush=True)
+        for form in todo:
+            result = proof["formats"][form] = _judged(form, found.get(form, found))
+            print(f"{place} {form}: {_in_words(result)}", flush=True)
+        _write(proofs, output)
     return proofs
 
 
@@ -99,19 +105,11 @@ def _is_done(result):
 def _begin(name, entry, earlier, steps):
     """What was proved before, or a new start if that was for another network."""
     options = {key: value for key, value in NARROW.items() if key in default_options(entry) and key not in entry.options}
+    options |= ONE_LEVEL.get(name, {})
     facts = describe(name, IMAGE_SIZE, num_classes=len(load_dataset(DATA, "train", entry.task).class_names), **options)
     network = json.loads(json.dumps(dataclasses.asdict(facts)))
     fresh = {"options": options, "image_size": list(IMAGE_SIZE), "steps": steps, "network": network, "formats": {}}
     return earlier if all(earlier.get(key) == fresh[key] for key in ("options", "image_size", "steps", "network")) else fresh
-
-
-def _results(name, options, forms, steps):
-    if not forms:
-        return {}
-    found = _in_own_process(examine, name, options, forms, steps)
-    if "reason" in found:
-        found = dict.fromkeys(forms, found)
-    return {form: _judged(form, found[form]) for form in forms}
 
 
 def _judged(form, result):
@@ -140,75 +138,84 @@ def _as_reason(error):
 
 
 def examine(name, options, forms, steps) -> dict:
-    """Trains a model, and exports it in these forms: form -> what ``compare`` returns, or {"reason": ...} where that raises."""
+    """Trains a model, and exports it in these forms.
+
+    Returns:
+        {"learned": what ``learned`` returns, form: what ``compare`` returns, or {"reason": ...} where that raises}
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
 
     keras.utils.set_random_seed(SEED)
-    found = {}
     with tempfile.TemporaryDirectory(prefix="tfzoo-proofs-") as folder:
-        data = {split: _open(name, split, pathlib.Path(folder)) for split in ("train", "test")}
-        model = train(name, options, data["train"], steps)
+        data = _open(name, pathlib.Path(folder))
+        inputs, targets = _pictures(data)
+        model = train(name, options, data.class_names, inputs, targets, steps)
+        found = {"learned": learned(model, data, inputs)}
         for form in forms:
             try:
-                found[form] = compare(model, form, data["test"], pathlib.Path(folder))
+                found[form] = compare(model, form, inputs, pathlib.Path(folder))
             except Exception as error:
                 found[form] = _as_reason(error)
     return found
 
 
-def _open(name, split, folder):
+def _open(name, folder):
     from tfzoo.export.calibration import scattered_boxes
 
     entry = find_entry(name)
-    data = load_dataset(DATA, split, entry.task)
+    data = load_dataset(DATA, "train", entry.task)
     if not entry.build_class().takes_proposals:
         return data
     make_proposals(data, folder, lambda image: scattered_boxes(1, PROPOSALS, image.shape[:2])[0], verbose=False)
     return with_proposals(data, folder)
 
 
-def train(name, options, data, steps):
-    """Returns a model that learned drawn shapes, for ``steps`` steps or as many again as it needs to tell them apart."""
+def _pictures(data):
+    """The first pictures of a data set (with their proposals, if it has such), and their targets: arrays."""
+    import keras
+
+    batch = next(iter(data.batches(PICTURES, IMAGE_SIZE)))
+    return keras.tree.map_structure(np.asarray, batch[:2])
+
+
+def train(name, options, class_names, inputs, targets, steps):
+    """Returns a model that learned these pictures in so many steps of all of them."""
     import keras
 
     import tfzoo
 
-    model = tfzoo.create_model(name, class_names=data.class_names, image_size=IMAGE_SIZE, **options)
+    model = tfzoo.create_model(name, class_names=class_names, image_size=IMAGE_SIZE, **options)
     for layer in model.named_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.8  # the steps are few: the moving averages must keep up
-    optimizer = keras.optimizers.Adam(LEARNING_RATES.get(model.task, LEARNING_RATE), clipnorm=1.0)
-    model.compile(optimizer, **({"loss": _pixel_loss(data)} if model.task == "semantic" else {}))
-    batches = data.batches(BATCH_SIZE, IMAGE_SIZE, training=True, seed=SEED).repeat().take(steps)
-    inputs = _inputs(model, data)
-    for _ in range(ROUNDS):
-        model.fit(batches, shuffle=False, verbose=0)
-        if not _proves_little(_variety(model.predict(inputs, verbose=0))):
-            break
+            layer.momentum = min(layer.momentum, 0.9)  # the steps are few: the moving averages must keep up
+    rate = LEARNING_RATES.get(name, LEARNING_RATES.get(model.task, LEARNING_RATE))
+    model.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(rate, steps), clipnorm=5.0))
+    model.fit(inputs, targets, batch_size=PICTURES, epochs=steps, verbose=0)
     return model
 
 
-def _inputs(model, data):
-    """The first pictures of a data set, and their proposals where the model takes such."""
+def learned(model, data, inputs) -> dict:
+    """How well a model answers these pictures, the first ones of ``data``: "pixel_accuracy", or "AP50" of "boxes" and what else."""
+    from tfzoo.metrics.coco import AnswerEvaluator
+
+    answer = model.predict(inputs, verbose=0)
     samples = [data.read(index) for index in range(PICTURES)]
-    images = np.stack([sample["images"] for sample in samples])
-    return {"images": images, "proposals": np.stack([s["proposals"] for s in samples])} if model.takes_proposals else images
+    if model.task == "semantic":
+        truth = np.stack([sample["segmentation_masks"][..., 0] for sample in samples])
+        return {"pixel_accuracy": float((answer["labels"] == truth)[truth != 255].mean())}
+    evaluator = AnswerEvaluator(model.task, data.class_names)
+    for index, sample in enumerate(samples):
+        evaluator.add(evaluator.truth(sample), {key: values[index] for key, values in answer.items()})
+    result = evaluator.result()
+    return {"boxes": result["AP50"]} | {kind: result[kind]["AP50"] for kind in ("masks", "keypoints") if kind in result}
 
 
-def _pixel_loss(data):
-    from tfzoo.losses import PixelCrossEntropy, inverse_frequency_weights
-
-    labels = np.concatenate([data.read(index)["segmentation_masks"].ravel() for index in range(64)])
-    return PixelCrossEntropy(inverse_frequency_weights(np.bincount(labels, minlength=256)[: len(data.class_names)]))
-
-
-def compare(model, form, data, folder) -> dict:
+def compare(model, form, inputs, folder) -> dict:
     """Exports a model, and compares what the file answers with what Keras does."""
     from tfzoo.export import export, load, verify
 
     start = time.perf_counter()
-    inputs = _inputs(model, data)
     arguments = {
         "quantization": form if form in QUANTIZATIONS else None,
         "calibration": DATA,
@@ -261,9 +268,9 @@ def _measures(errors, expected, quantization):
 def _proves_little(result) -> str:
     if result.get("commonest_label_share", 0) > MAX_SHARE:
         share = f"{result['commonest_label_share']:.1%}"
-        return f"the model gives {share} of the pixels one label, which proves little: train it for more steps"
+        return f"the model gives {share} of the pixels one label, which proves little: let it learn for more steps"
     if result.get("count", PICTURES) < PICTURES:
-        return f"the model finds {result['count']} objects in {PICTURES} pictures, which proves little: train it for more steps"
+        return f"the model finds {result['count']} objects in {PICTURES} pictures, which proves little: let it learn for more steps"
     return ""
 
 
@@ -287,6 +294,11 @@ def _write(proofs, output):
         draft.write_text(json.dumps({name: proofs[name] for name in sorted(proofs)}, indent=1) + "\n")
 
 
+def _learned_in_words(proof):
+    names = {"pixel_accuracy": "pixel accuracy", "boxes": "AP50", "masks": "masks' AP50", "keypoints": "keypoints' AP50"}
+    return ", ".join(f"{names[key]} {value:.3f}" for key, value in proof.get("learned", {}).items())
+
+
 def _in_words(result):
     if not result["proved"]:
         return f"NOT proved: {result['reason']}"
@@ -301,14 +313,14 @@ def _error(result):
 TABLE = """\
 # Every model in every format
 
-Written by `python -m tfzoo.benchmarks.proofs --table {place}`. Each file was made from a narrow model (so that all of them take
-hours, not days) that had learned drawn shapes for {steps} steps, or a few times as many, at {size}, and was compared with Keras
-on {pictures} pictures that it had not seen. Agreement: the share of a segmenter's labels that equal Keras's, or of a detector's
-detections that do (label, box within 0.1 px, score within 1e-3); of quantized files of detectors, the share of Keras's objects
-that are found again (same label, IoU 0.5); narrow models lose more by it than wide ones. Error: a segmenter's logits, norm of the
-difference over norm; a detector's boxes, pixels, the largest of those that agree. Latency: the median of five runs of one
-picture, on the machine that made the table, with whatever else it did: for comparing the formats of one model, roughly. int8
-files compute the network in integers, and decisions, decoding and NMS in float.
+Written by `python -m tfzoo.benchmarks.proofs --table {place}`. A narrow model of each name (so that all of them take hours, not
+days) learned {pictures} drawn pictures of {size} by heart, in {steps} steps of `fit`; how well it answers them is under its name.
+Each file made from it was then compared with Keras on these pictures. Agreement: the share of a segmenter's labels that equal
+Keras's, or of a detector's detections that do (label, box within 0.1 px, score within 1e-3); of quantized files of detectors, the
+share of Keras's objects that are found again (same label, IoU 0.5); narrow models lose more by it than wide ones. Error: a
+segmenter's logits, norm of the difference over norm; a detector's boxes, pixels, the largest of those that agree. Latency: the
+median of five runs of one picture, on the machine that made the table, with whatever else it did: for comparing the formats of one
+model, roughly. int8 files compute the network in integers, and decisions, decoding and NMS in float.
 
 | model | format | operators (kinds) | MB | agreement | error | ms | if not proved, why |
 |---|---|---|---|---|---|---|---|
@@ -319,9 +331,11 @@ def format_table(proofs, place) -> str:
     """All results, for people (Markdown)."""
     lines = []
     for name in list_models():
-        formats = proofs.get(name, {}).get("formats", {})
+        proof = proofs.get(name, {})
+        formats = proof.get("formats", {})
         for form in FORMATS:
             lines.append(f"| `{name}` | {form} | {_cells(formats.get(form, {'reason': 'not run yet'}))} |")
+        lines.append(f"| learned: {_learned_in_words(proof) or '-'} | | | | | | | |")
     size = "x".join(map(str, IMAGE_SIZE))
     return TABLE.format(place=place, steps=STEPS, size=size, pictures=PICTURES) + "\n".join(lines) + "\n"
 
