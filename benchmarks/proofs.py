@@ -143,7 +143,7 @@ def examine(name, options, forms, steps) -> dict:
     Returns:
         {"learned": what ``learned`` returns, form: what ``compare`` returns, or {"reason": ...} where that raises}
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
     import keras
 
     keras.utils.set_random_seed(SEED)

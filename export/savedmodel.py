@@ -14,28 +14,33 @@ def image_signature(image_size, batch_size, dtype=tf.uint8):
     return tf.TensorSpec((batch_size, *(image_size or (None, None)), 3), dtype, name="images")
 
 
-def write(deployed: keras.Model, path, image_size=None, batch_size=None, proposals=None, dtype=tf.uint8) -> None:
+def write(deployed: keras.Model, path, image_size=None, batch_size=None, proposals=None, dtype=tf.uint8, constants=False) -> None:
     """Writes a deployed graph as a SavedModel with one signature: ``images`` in, its dict of outputs by name out.
+
+    ``keras.export.ExportArchive`` would trace the graph three times, and write a function for each variable that nothing calls.
 
     Args:
         proposals: of a graph that takes them beside the pictures, float32 [batch, proposals, 4]: how many, or "any". None: it does
             not.
         dtype: of the pictures.
+        constants: the weights stand in the graph (2 GB at most), which is sooner written and read: for what is only converted.
     """
-    archive = keras.export.ExportArchive()
-    archive.track(deployed)
     signature = [image_signature(image_size, batch_size, dtype)]
-    if proposals is None:
-        archive.add_endpoint(SIGNATURE, lambda images: deployed(images), input_signature=signature)
-    else:
-        places = None if proposals == ANY else proposals
-        signature.append(tf.TensorSpec((batch_size, places, 4), tf.float32, name="proposals"))
+    if proposals is not None:
+        signature.append(tf.TensorSpec((batch_size, None if proposals == ANY else proposals, 4), tf.float32, name="proposals"))
 
-        def answer(images, proposals):
-            return deployed({"images": images, "proposals": proposals})
+    weights = [(variable, variable.numpy()) for variable in deployed.variables] if constants else []
 
-        archive.add_endpoint(SIGNATURE, answer, input_signature=signature)
-    archive.write_out(str(path), verbose=False)
+    @tf.function(input_signature=signature)
+    def answer(images, *proposals):
+        inputs = {"images": images, "proposals": proposals[0]} if proposals else images
+        with keras.StatelessScope([(variable, tf.constant(value)) for variable, value in weights]):
+            return deployed(inputs)
+
+    module = tf.Module()
+    module.weights = [] if constants else [variable.value for variable in deployed.variables]
+    setattr(module, SIGNATURE, answer)
+    tf.saved_model.save(module, str(path), signatures={SIGNATURE: answer.get_concrete_function()})
 
 
 def operators(path) -> dict[str, int]:
