@@ -42,7 +42,10 @@ NARROW = {  # for the models that have these options
     "box_batch_size_per_image": 64,
     "num_keypoints": len(load_dataset(DATA, "train", "keypoint").keypoint_names),
 }
-ONE_LEVEL = {"fasterrcnn_vgg16": {"anchor_sizes": [24, 40, 64]}}  # the paper's are larger than these pictures
+OWN = {  # options of a name, in place of or beside these
+    "enet": {"width_multiplier": 1.0},  # it is narrow already
+    "fasterrcnn_vgg16": {"anchor_sizes": [24, 40, 64]},  # the paper's are larger than these pictures
+}
 PROPOSALS = 100  # of a picture, anywhere, for models that take them
 STEPS = 300
 LEARNING_RATES = {"semantic": 3e-3, "fasterrcnn_vgg16": 1e-3}  # of a task, or of a model: this one has no norms
@@ -104,8 +107,9 @@ def _is_done(result):
 
 def _begin(name, entry, earlier, steps):
     """What was proved before, or a new start if that was for another network."""
-    options = {key: value for key, value in NARROW.items() if key in default_options(entry) and key not in entry.options}
-    options |= ONE_LEVEL.get(name, {})
+    stretches = {"min_size", "max_size"} if entry.build_class().fixed_size else set()
+    free = default_options(entry).keys() - entry.options.keys() - stretches
+    options = {key: value for key, value in NARROW.items() if key in free} | OWN.get(name, {})
     facts = describe(name, IMAGE_SIZE, num_classes=len(load_dataset(DATA, "train", entry.task).class_names), **options)
     network = json.loads(json.dumps(dataclasses.asdict(facts)))
     fresh = {"options": options, "image_size": list(IMAGE_SIZE), "steps": steps, "network": network, "formats": {}}

@@ -80,6 +80,13 @@ def test_proofs_of_another_network_do_not_count(work, tmp_path):
     assert asked == [[*FORMATS]] and again["other"] == {"kept": True}
 
 
+def test_every_model_takes_its_narrow_options(work, tmp_path):
+    asked, _ = work
+    stored = proofs.prove(["ssd300_vgg16", "enet"], tmp_path / "proofs.json")
+    assert stored["ssd300_vgg16"]["options"] == {"width_multiplier": 0.25, "batch_norm": True}  # it stretches: no min_size
+    assert stored["enet"]["options"]["width_multiplier"] == 1.0 and len(asked) == 2
+
+
 def test_a_training_that_fails_proves_nothing(work, monkeypatch, tmp_path):
     monkeypatch.setattr(proofs, "_in_own_process", lambda *arguments: {"reason": "ValueError: no"})
     found = proofs.prove(["unet"], tmp_path / "proofs.json")["unet"]["formats"]
