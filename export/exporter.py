@@ -22,6 +22,7 @@ from tfzoo.export.decoding import decode, pack
 from tfzoo.export.delegates import not_on_gpu
 from tfzoo.export.report import ExportReport
 from tfzoo.export.runner import load
+from tfzoo.files import folder_of
 from tfzoo.layers.target import graph_for
 from tfzoo.models.base import check_images
 
@@ -87,8 +88,7 @@ def export(
     if plan.format != "savedmodel":
         converter.CONVERTER.start()  # it gets ready while the graph is built
     real, source = draw_pictures(calibration, plan.size or DEFAULT_SIZE)
-    plan.path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{plan.path.name}.", dir=plan.path.parent) as folder:
+    with folder_of(plan.path) as place, tempfile.TemporaryDirectory(prefix=f".{plan.path.name}.", dir=place) as folder:
         draft = pathlib.Path(folder) / f"draft{FORMATS[plan.format]}"
         operators = _write(plan, draft, real, {"seconds": time_limit, "memory": memory_limit})
         checked = _as_inputs((real * CHECKED_PICTURES)[: max(CHECKED_PICTURES, batch_size)], plan.proposals)

@@ -28,6 +28,20 @@ def claim_file(path, allow_existing=False) -> pathlib.Path:
 
 
 @contextlib.contextmanager
+def folder_of(path):
+    """Makes the folder that a path is to be in, and gives it; what was made and is empty after an error goes again."""
+    made = [folder for folder in pathlib.Path(path).parents if not folder.exists()]
+    _make(pathlib.Path(path).parent)
+    try:
+        yield pathlib.Path(path).parent
+    except BaseException:
+        for folder in made:
+            with contextlib.suppress(OSError):  # something else is in it by now
+                folder.rmdir()
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path):
     """Gives the place of a draft, which takes the path in one step once it is written; an error before leaves the old file."""
     path = pathlib.Path(path)

@@ -127,6 +127,17 @@ def test_a_file_that_fails_its_check_replaces_nothing(small_unet, tmp_path, monk
     assert path.read_bytes() == kept and {file.name for file in tmp_path.iterdir()} == {"model.onnx", "model.onnx.json"}
 
 
+def test_a_failed_check_leaves_no_empty_folder(small_unet, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise ExportError("too far off")
+
+    monkeypatch.setattr(verify, "check", fail)
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(ExportError, match="too far off"):
+        export(small_unet[0], tmp_path / "kept" / "new" / "deeper" / "saved")
+    assert (tmp_path / "kept").is_dir() and not list((tmp_path / "kept").iterdir())
+
+
 def test_compare_counts_and_measures():
     reference = {"labels": np.array([[1, 2], [3, 4]], np.uint8), "logits": np.array([3.0, 4.0], np.float32)}
     answer = {"labels": np.array([[1, 2], [3, 0]], np.uint8), "logits": np.array([3.0, 4.5], np.float32)}

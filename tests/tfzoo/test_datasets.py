@@ -451,6 +451,28 @@ def test_coco_annotation_of_a_category_that_is_not_listed(tmp_path, expect_sente
     expect_sentence(lambda: load_dataset(spec, "val", task).read(1), path, "99")
 
 
+def test_coco_parent_category_of_the_same_name_is_left_out(tmp_path):
+    content = coco_json()
+    names = [category["name"] for category in sorted(content["categories"], key=lambda category: category["id"])]
+    content["categories"].insert(0, {"id": -1, "name": names[-1]})
+    spec, _, _ = write_coco(tmp_path, content=content)
+    found = load_dataset(spec, "val", "detection")
+    assert found.class_names == names and -1 not in found.category_ids
+    content["annotations"] = []
+    spec, _, _ = write_coco(tmp_path, content=content)
+    assert load_dataset(spec, "val", "detection").category_ids == found.category_ids
+
+
+@pytest.mark.parametrize("change", [1, -1, 30, -400])
+def test_coco_run_lengths_that_do_not_fill_the_picture(tmp_path, expect_sentence, change):
+    content = coco_json()
+    runs = uncompressed(np.pad(np.ones((4, 6), np.uint8), ((5, 11), (3, 21))))
+    runs["counts"][-1] += change
+    content["annotations"][0]["segmentation"] = runs
+    spec, path, _ = write_coco(tmp_path, content=content)
+    expect_sentence(lambda: load_dataset(spec, "val", "instance").read(1), path, "do not add up to 30x20 pixels")
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_coco_categories_of_one_name_are_refused(tmp_path, expect_sentence, task):
     content = coco_json()

@@ -39,7 +39,7 @@ class Coco(Dataset):
         path = _find_annotations(root, split, self.task)
         self.coco = _load(path)
         self._path = path
-        categories = sorted(self.coco.cats.values(), key=lambda category: category["id"])
+        categories = self._categories()
         self.category_ids = [category["id"] for category in categories]
         self.class_names = _class_names(categories, self.task, path)
         if self.task == "keypoint":
@@ -49,6 +49,13 @@ class Coco(Dataset):
         self._label_of = {id_: label for label, id_ in enumerate(self.category_ids)}
         self._image_ids = sorted(self.coco.imgs)
         self._folder = self._find_pictures(root, path, split)
+
+    def _categories(self):
+        """By id. Of several with one name those that nothing is of are left out, but the last: some tools list a parent so."""
+        categories = sorted(self.coco.cats.values(), key=lambda category: category["id"])
+        used = {annotation["category_id"] for annotation in self.coco.anns.values()}
+        last = {category["name"]: category["id"] for category in categories}
+        return [c for c in categories if c["id"] == last[c["name"]] or c["id"] in used]
 
     def _find_pictures(self, root, annotations, split):
         if not self._image_ids:
@@ -113,6 +120,8 @@ class Coco(Dataset):
             raise self._bad_mask(annotation, error) from None
         if tuple(runs["size"]) != tuple(size):
             raise self._bad_mask(annotation, f"it is {runs['size'][1]}x{runs['size'][0]}, its picture {size[1]}x{size[0]}")
+        if isinstance(annotation["segmentation"], dict) and not _fill(runs["counts"], size):  # polygons are counted here
+            raise self._bad_mask(annotation, f"its run lengths do not add up to {size[1]}x{size[0]} pixels")
         return runs
 
     def _bad_mask(self, annotation, reason):
@@ -185,6 +194,24 @@ def _class_names(categories, task, path):
     if BACKGROUND in names:
         raise InputError(f"{path} has a category '{BACKGROUND}', which the task '{task}' adds itself: give it another name.")
     return [BACKGROUND, *names]
+
+
+def _fill(counts: bytes | str, size) -> bool:
+    """Whether COCO's compressed run lengths, none of them negative, add up to a picture; pycocotools decodes any others into noise.
+
+    A number is stored in units of five bits, the lowest first, each in a character from "0" (48) on whose bit 32 says that more
+    follow; from the fourth on it is the difference to the one two places before, negative where bit 16 of its last unit is set.
+    """
+    runs, value, shift = [], 0, 0
+    for character in counts.encode() if isinstance(counts, str) else counts:
+        unit = character - 48
+        value |= (unit & 31) << shift
+        shift += 5
+        if not unit & 32:
+            value -= (unit & 16) << (shift - 4)
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return sum(runs) == size[0] * size[1] and min(runs, default=0) >= 0
 
 
 def _are_numbers(values, count) -> bool:
