@@ -75,22 +75,26 @@ def convert(saved_model, quantization=None, batches=(), integers=None) -> bytes:
 def _quantize(calibrated, integers):
     """An int8 file from a float one that knows the ranges of its tensors.
 
-    What is to stay float loses its ranges, and the converter is told the names of its operators, or, where an operator has several
-    results and so no name there, its kind. Each of these alone leaves some probabilities or boxes with 8 bits.
+    What is to stay float loses its ranges, unless integers alone are made of it, and the converter is told the names of its
+    operators, or, where an operator has several results and so no name there, its kind. Each of these alone leaves some
+    probabilities or boxes with 8 bits.
     """
     if integers is None:
         return mlir_quantize(calibrated)
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(calibrated, 0))
-    names, kinds = set(), set()
-    for operator in model.subgraphs[0].operators:
-        results = [model.subgraphs[0].tensors[place] for place in operator.outputs]
-        name = results[0].name.decode()
-        if not integers(name):
-            names.add(name)
-            if len(results) > 1:
-                kinds.add(kind_of(model.operatorCodes[operator.opcodeIndex]).lower())
-            for tensor in results:
-                tensor.quantization = None
+    graph, names, kinds = model.subgraphs[0], set(), set()
+    stays = {place: not integers(graph.tensors[op.outputs[0]].name.decode()) for place, op in enumerate(graph.operators)}
+    readers = collections.defaultdict(set)  # tensor -> whether those that read it stay float
+    for place, operator in enumerate(graph.operators):
+        for tensor in operator.inputs:
+            readers[tensor].add(stays[place])
+    for operator in (graph.operators[place] for place, float_ in stays.items() if float_):
+        names.add(graph.tensors[operator.outputs[0]].name.decode())
+        if len(operator.outputs) > 1:
+            kinds.add(kind_of(model.operatorCodes[operator.opcodeIndex]).lower())
+        for tensor in operator.outputs:
+            if readers[tensor] != {False}:
+                graph.tensors[tensor].quantization = None
     return mlir_quantize(_packed(model), denylisted_nodes=sorted(names), denylisted_ops=sorted(kinds))
 
 

@@ -91,7 +91,7 @@ def test_int8_is_for_the_networks_and_float_for_the_boxes(tmp_path):
     model = decided("maskrcnn_mobilenetv2_fpn")
     export(model, tmp_path / "model.tflite", quantization="int8", image_size=SIZE, calibration=PICTURES)
     types = result_types(tmp_path / "model.tflite")
-    assert types["FULLY_CONNECTED"] == types["TRANSPOSE_CONV"] == types["DEPTHWISE_CONV_2D"] == {"INT8"}
+    assert types["CONV_2D"] == types["FULLY_CONNECTED"] == types["TRANSPOSE_CONV"] == types["DEPTHWISE_CONV_2D"] == {"INT8"}
     assert types["EXP"] == types["SOFTMAX"] == types["TOPK_V2"] == types["BATCH_MATMUL"] == {"FLOAT32"}
     assert load(tmp_path / "model.tflite").predict(PICTURES)["num_detections"].min() > 0
 
