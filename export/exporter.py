@@ -261,14 +261,13 @@ def _write(plan, draft, real, bounds) -> dict[str, int]:
             _write_saved_model(plan, draft)
             return savedmodel.operators(draft)
         with tempfile.TemporaryDirectory() as intermediate:
-            _write_saved_model(plan, intermediate, constants=True)
+            _write_saved_model(plan, intermediate)
             batches = _batches(plan, real) if plan.is_calibrated else None
             return converter.convert(intermediate, draft, plan.quantization, batches, plan.model.integer_parts(), **bounds)
 
 
-def _write_saved_model(plan, folder, constants=False):
-    deployed = plan.model.deployed(plan.raw)
-    savedmodel.write(deployed, folder, plan.size, plan.batch, plan.proposals, plan.picture_type, constants)
+def _write_saved_model(plan, folder):
+    savedmodel.write(plan.model.deployed(plan.raw), folder, plan.size, plan.batch, plan.proposals, plan.picture_type)
 
 
 def _batches(plan, pictures):

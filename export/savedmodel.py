@@ -14,31 +14,26 @@ def image_signature(image_size, batch_size, dtype=tf.uint8):
     return tf.TensorSpec((batch_size, *(image_size or (None, None)), 3), dtype, name="images")
 
 
-def write(deployed: keras.Model, path, image_size=None, batch_size=None, proposals=None, dtype=tf.uint8, constants=False) -> None:
+def write(deployed: keras.Model, path, image_size=None, batch_size=None, proposals=None, dtype=tf.uint8) -> None:
     """Writes a deployed graph as a SavedModel with one signature: ``images`` in, its dict of outputs by name out.
 
-    ``keras.export.ExportArchive`` would trace the graph three times, and write a function for each variable that nothing calls.
+    ``keras.export.ExportArchive`` would trace the graph three times, which is most of the time that an export takes.
 
     Args:
         proposals: of a graph that takes them beside the pictures, float32 [batch, proposals, 4]: how many, or "any". None: it does
             not.
         dtype: of the pictures.
-        constants: the weights stand in the graph (2 GB at most), which is sooner written and read: for what is only converted.
     """
     signature = [image_signature(image_size, batch_size, dtype)]
     if proposals is not None:
         signature.append(tf.TensorSpec((batch_size, None if proposals == ANY else proposals, 4), tf.float32, name="proposals"))
 
-    weights = [(variable, variable.numpy()) for variable in deployed.variables] if constants else []
-
     @tf.function(input_signature=signature)
     def answer(images, *proposals):
-        inputs = {"images": images, "proposals": proposals[0]} if proposals else images
-        with keras.StatelessScope([(variable, tf.constant(value)) for variable, value in weights]):
-            return deployed(inputs)
+        return deployed({"images": images, "proposals": proposals[0]} if proposals else images)
 
     module = tf.Module()
-    module.weights = [] if constants else [variable.value for variable in deployed.variables]
+    module.weights = [variable.value for variable in deployed.variables]
     setattr(module, SIGNATURE, answer)
     tf.saved_model.save(module, str(path), signatures={SIGNATURE: answer.get_concrete_function()})
 
