@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import itertools
 import re
 import warnings
 
@@ -83,12 +84,12 @@ def _quantize(calibrated, integers):
         return mlir_quantize(calibrated)
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(calibrated, 0))
     graph, names, kinds = model.subgraphs[0], set(), set()
-    stays = {place: not integers(graph.tensors[op.outputs[0]].name.decode()) for place, op in enumerate(graph.operators)}
+    stay_float = [not integers(graph.tensors[operator.outputs[0]].name.decode()) for operator in graph.operators]
     readers = collections.defaultdict(set)  # tensor -> whether those that read it stay float
-    for place, operator in enumerate(graph.operators):
+    for operator, stays in zip(graph.operators, stay_float, strict=True):
         for tensor in operator.inputs:
-            readers[tensor].add(stays[place])
-    for operator in (graph.operators[place] for place, float_ in stays.items() if float_):
+            readers[tensor].add(stays)
+    for operator in itertools.compress(graph.operators, stay_float):
         names.add(graph.tensors[operator.outputs[0]].name.decode())
         if len(operator.outputs) > 1:
             kinds.add(kind_of(model.operatorCodes[operator.opcodeIndex]).lower())

@@ -15,7 +15,7 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 def main(arguments=None) -> int:
     """Runs a command and returns its exit status: 2 for bad input, with one sentence on standard error."""
-    # TensorFlow leaves oneDNN off where AVX2 is all that a processor has, and trains 2.8 times slower there.
+    # TensorFlow leaves oneDNN off where AVX2 is all that a processor has, and trains up to three times slower there.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     parser = build_parser()
     args = parser.parse_args(arguments)

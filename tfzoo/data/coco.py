@@ -120,7 +120,7 @@ class Coco(Dataset):
             raise self._bad_mask(annotation, error) from None
         if tuple(runs["size"]) != tuple(size):
             raise self._bad_mask(annotation, f"it is {runs['size'][1]}x{runs['size'][0]}, its picture {size[1]}x{size[0]}")
-        if isinstance(annotation["segmentation"], dict) and not _fill(runs["counts"], size):  # polygons are counted here
+        if isinstance(annotation["segmentation"], dict) and not _fill(runs["counts"], size):  # what comes of polygons does
             raise self._bad_mask(annotation, f"its run lengths do not add up to {size[1]}x{size[0]} pixels")
         return runs
 
