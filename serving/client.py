@@ -14,7 +14,7 @@ import numpy as np
 from tfzoo.errors import InputError, MissingInputError, nearest
 
 PROTOCOLS = ("grpc", "rest")
-DTYPES = {"labels": np.uint8, "scores": np.float32, "image_shape": np.int32}
+INTEGERS = {"labels": np.int32, "num_detections": np.int32, "image_shape": np.int32}  # JSON tells no dtypes; the rest are float32
 
 
 class Client:
@@ -46,8 +46,10 @@ class Client:
                 uint8 [B, H, W, 3] of the size that the served model takes.
 
         Returns:
-            ``labels`` uint8 and ``scores`` float32, [B, H, W]; for files also ``image_shape`` int32 [B, 2], height and width
-            of each as sent.
+            what ``predict`` of the model answers: ``labels`` uint8 and ``scores`` float32, [B, H, W], of a segmenter, at the size
+            that it is served at; ``boxes`` [B, N, 4], ``scores``, ``labels`` int32, ``num_detections`` and, where it has them,
+            ``masks``, or ``keypoints`` and ``keypoint_scores``, of a detector. For files also ``image_shape`` int32 [B, 2], height
+            and width of each as sent, in whose pixels boxes and keypoints are.
 
         Raises:
             MissingInputError: there is no such file.
@@ -111,11 +113,16 @@ def _rest(client, signature, argument, values):
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=client.timeout) as response:
             outputs = json.load(response)["outputs"]
-        return {name: np.asarray(value, DTYPES.get(name)) for name, value in outputs.items()}
+        return _typed(outputs)
     except urllib.error.HTTPError as error:
         raise client.refused(error.code == 404, error.read().decode(errors="replace") or str(error.reason)) from None
     except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
         raise client.unreachable(getattr(error, "reason", error) or type(error).__name__) from None
+
+
+def _typed(outputs):
+    dtypes = INTEGERS if "num_detections" in outputs else INTEGERS | {"labels": np.uint8}
+    return {name: np.asarray(value, dtypes.get(name, np.float32)) for name, value in outputs.items()}
 
 
 def _grpc(client):

@@ -21,7 +21,7 @@ from tfzoo.export.savedmodel import SIGNATURE, image_signature
 from tfzoo.files import claim_folder, replacing
 from tfzoo.models.base import check_images
 from tfzoo.serving.decoding import decode_batch
-from tfzoo.weights import load_model
+from tfzoo.weights import open_model
 
 TENSOR_SIGNATURE = "tensor"
 CONFIG_NAME, COMPOSE_NAME = "models.config", "docker-compose.yml"
@@ -39,7 +39,7 @@ CONFIG_ENTRY = """\
 """
 
 
-def export_served(artifact, repository, name, image_size=None, version=None) -> pathlib.Path:
+def export_served(artifact, repository, name, image_size=None, version=None, weights=None) -> pathlib.Path:
     """Puts a model into a repository of TensorFlow Serving as a new version, once it has answered as Keras does.
 
     REPOSITORY/NAME/VERSION is a SavedModel with two signatures, both for any number of pictures:
@@ -48,30 +48,32 @@ def export_served(artifact, repository, name, image_size=None, version=None) -> 
       export's image size in the graph;
     - ``tensor`` takes ``images``, uint8 [B, H, W, 3], of the image size that the export or the model states, else of any.
 
-    Both answer ``labels`` uint8 [B, H, W] and ``scores`` float32 [B, H, W]; the first also ``image_shape`` int32 [B, 2], height
-    and width of each picture as sent. Class names lie in assets/classes.txt. REPOSITORY/models.config is brought up to date, and
+    Both answer what ``model.predict`` does; the first also ``image_shape`` int32 [B, 2], height and width of each picture as sent,
+    in whose pixels boxes and keypoints are then, while label maps stay as large as the export's pictures. Class names lie in
+    assets/classes.txt. REPOSITORY/models.config is brought up to date, and
     REPOSITORY/docker-compose.yml is written where there is none.
 
     Args:
-        artifact: the path of a ``.keras`` file, or a model of this zoo.
+        artifact: the path of a ``.keras`` file, a model of this zoo, or its name there.
         repository: the folder that the server watches; it is made where it is missing.
         name: what clients call the model: letters, digits, "_", "." and "-".
-        image_size: N or (height, width). None: the size that the model was trained at; without one, pictures sent as bytes are
-            resized to 256x256.
+        image_size: N or (height, width). None: the size that the model was trained at or stretches pictures to; without one,
+            pictures sent as bytes are resized to 256x256.
         version: a whole number from 1; None: one more than the highest that is there.
+        weights: of an artifact that is a name, as ``create_model`` takes them.
 
     Returns:
         the version's folder; a server loads it by itself.
 
     Raises:
-        InputError: an impossible name, version or size, or an artifact that is no semantic model of this zoo.
+        InputError: an impossible name, version or size, or an artifact that is no model of this zoo, or one that wants proposals.
         MissingInputError: there is no such artifact.
         OutputExistsError: the version is there already; versions are never overwritten.
         ExportError: the export does not answer what the model answers; nothing is written then.
     """
     _check_name(name)
-    model = _open(artifact)
-    size = parse_size(image_size) or model.image_size
+    model = _open(artifact, weights)
+    size = parse_size(image_size) or model.image_size or model.fixed_size
     check_images((1, *(size or DEFAULT_SIZE), 3))
     repository = claim_folder(repository, allow_existing=True)
     place = repository / name / str(_choose_version(repository / name, version))
@@ -92,7 +94,7 @@ def write(model, folder, image_size=None) -> None:
         classes.write_text("".join(f"{class_name}\n" for class_name in model.class_names), encoding="utf-8")
         served = ServedModel(model.deployed(), classes, image_size)
         tf.saved_model.save(served, str(folder), {SIGNATURE: served.answer_bytes, TENSOR_SIGNATURE: served.answer_tensor})
-    outputs = sidecars.meanings(model.task, ("labels", "scores"))
+    outputs = sidecars.meanings(model.task, served.answer_tensor.get_concrete_function().structured_outputs)
     sidecars.write(sidecars.Sidecar(model.name, model.task, model.class_names, image_size, None, outputs=outputs), folder)
 
 
@@ -111,14 +113,25 @@ class ServedModel(tf.Module):
         self.classes = tf.saved_model.Asset(str(classes))
 
         def answer_bytes(image_bytes):
-            images, image_shape = decode_batch(image_bytes, image_size or DEFAULT_SIZE)
-            return {**deployed(images), "image_shape": image_shape}
+            size = image_size or DEFAULT_SIZE
+            images, image_shape = decode_batch(image_bytes, size)
+            return {**as_sent(deployed(images), size, image_shape), "image_shape": image_shape}
 
         def answer_tensor(images):
             return deployed(images)
 
         self.answer_bytes = tf.function(answer_bytes, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
         self.answer_tensor = tf.function(answer_tensor, input_signature=[image_signature(image_size, None)])
+
+
+def as_sent(answer, size, image_shape) -> dict:
+    """Carries boxes and keypoints from pictures of (height, width) ``size`` to those of int32 [B, 2] ``image_shape``."""
+    down, across = tf.unstack(tf.cast(image_shape, tf.float32) / tf.constant(size, tf.float32), axis=1)
+    factors = {
+        "boxes": tf.stack([across, down, across, down], axis=1)[:, None],
+        "keypoints": tf.stack([across, down, tf.ones_like(down)], axis=1)[:, None, None],
+    }
+    return {name: value * factors[name] if name in factors else value for name, value in answer.items()}
 
 
 def verify(model, folder, image_size=None) -> None:
@@ -159,12 +172,13 @@ def _check_name(name):
         )
 
 
-def _open(artifact):
-    model = load_model(artifact) if isinstance(artifact, (str, os.PathLike)) else artifact
+def _open(artifact, weights):
+    model = open_model(artifact, weights) if isinstance(artifact, (str, os.PathLike)) else artifact
     check_exportable(model)
-    if model.task != "semantic":
+    if model.takes_proposals:
         raise InputError(
-            f"Model {model.name} is for the task '{model.task}'; served are semantic models: export it with tfzoo export."
+            f"Model {model.name} wants proposals with each picture, and served models take pictures alone: serve a two-stage "
+            "detector, which finds its own."
         )
     return model
 

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+from decided_detectors import with_statistics
 
 from tfzoo.models.fast_rcnn import FastRCNN
 from tfzoo.models.faster_rcnn import FasterRCNN
@@ -57,13 +58,7 @@ def decide(model, inputs, spread=2.0):
         if hasattr(layer, "kernel"):
             deviation = (2 / np.prod(layer.kernel.shape[:-1])) ** 0.5
             layer.kernel.assign(keras.random.normal(layer.kernel.shape, stddev=deviation, seed=1))
-    norms = [layer for layer in model.named_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-    momenta = [layer.momentum for layer in norms]
-    for layer in norms:
-        layer.momentum = 0.0  # the statistics of these pictures, as they are
-    model({name: value.astype("float32") for name, value in inputs.items()}, training=True)
-    for layer, momentum in zip(norms, momenta, strict=True):
-        layer.momentum = momentum
+    with_statistics(model, lambda: model({name: value.astype("float32") for name, value in inputs.items()}, training=True))
     raw = answer_of(model, inputs, raw=True)
     for name, output, wanted in (("cls_score", "class_logits", spread), ("bbox_pred", "box_regression", 1.0)):
         layer = next(layer for layer in model.box_stage.layers if layer.name.endswith(name))

@@ -5,9 +5,9 @@ import shutil
 import subprocess
 import sys
 
+import decided_detectors
 import numpy as np
 import pytest
-import test_exported_detectors as one_shot
 from PIL import Image
 
 import tfzoo
@@ -41,8 +41,8 @@ def test_labels(exported, picture, tmp_path):
 
 
 def test_objects_of_a_raw_file(picture, tmp_path):
-    model = one_shot.decided("retinanet_mobilenetv2_fpn")
-    export(model, tmp_path / "raw.tflite", image_size=one_shot.SIZE, raw=True)
+    model = decided_detectors.one_shot("retinanet_mobilenetv2_fpn")
+    export(model, tmp_path / "raw.tflite", image_size=decided_detectors.SIZE, raw=True)
     runner = load(tmp_path / "raw.tflite")
     size = runner.image_size[::-1]
     image = np.asarray(Image.open(picture).resize(size, Image.Resampling.BILINEAR))

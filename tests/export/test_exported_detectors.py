@@ -1,16 +1,14 @@
 """Exports of detectors: NMS inside, operators that every runtime has, and the same detections."""
 
-import keras
 import numpy as np
 import pytest
+from decided_detectors import PICTURES, SIZE, one_shot
 from detector_cases import detectors, small
 from tflite_types import result_types
 
 import tfzoo
 from tfzoo.errors import ExportError
 from tfzoo.export import export, load, verify
-
-SIZE = (96, 128)
 
 
 def found(*detections, places=4):
@@ -65,45 +63,9 @@ def test_files_that_find_something_else_are_refused():
         verify.compare({name: value for name, value in reference.items() if name != "labels"}, reference)
 
 
-PICTURES = np.random.default_rng(0).integers(0, 256, (3, *SIZE, 3), dtype=np.uint8)
-SPREADS = {"cls_logits": 1.5, "bbox_reg": 0.3}  # of the numbers that the heads' last layers give
-
-
-def decided(name):
-    """A small model whose scores lie apart, so that it finds things: untrained it gives nearly the same score everywhere."""
-    keras.utils.set_random_seed(3)
-    model = small(name, detections_per_img=50)
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    for layer in model.layers:
-        if layer.name.startswith("head") and hasattr(layer, "kernel"):
-            spread = (2 / np.prod(layer.kernel.shape[:-1])) ** 0.5
-            layer.kernel.assign(keras.random.normal(layer.kernel.shape, stddev=spread, seed=1))
-    momenta = [layer.momentum for layer in norms]
-    for layer in norms:
-        layer.momentum = 0.0  # the statistics of these pictures, as they are
-    model(PICTURES, training=True)
-    for layer, momentum in zip(norms, momenta, strict=True):
-        layer.momentum = momentum
-    heads = model.deployed(raw=True).predict(PICTURES, verbose=0)
-    for layer in model.layers:
-        kind = layer.name.rpartition(".")[-1]
-        if kind in SPREADS:
-            numbers = heads["cls_logits" if kind == "cls_logits" else "bbox_regression"]
-            layer.kernel.assign(layer.kernel * (SPREADS[kind] / numbers.std()))
-    model.score_thresh = widest_gap(model.predict(PICTURES, verbose=0)["scores"])
-    return model
-
-
-def widest_gap(scores):
-    """The middle of the widest gap between neighbours among the better scores: no score is near it, whoever computes it."""
-    scores = np.sort(scores.ravel())[::-1][20:80]
-    place = np.argmax(scores[:-1] - scores[1:])
-    return float(scores[place : place + 2].mean())
-
-
 @detectors({"retinanet_mobilenetv2_fpn"})
 def test_files_find_what_keras_finds(name, tmp_path):
-    model = decided(name)
+    model = one_shot(name)
     expected = model.predict(PICTURES, verbose=0)
     assert (expected["num_detections"] > 0).all() and expected["num_detections"].sum() > 15
     for path in ("model.tflite", "model.onnx", "saved"):
@@ -118,7 +80,7 @@ def test_files_find_what_keras_finds(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["saved", "model.onnx"])
 def test_pictures_of_any_size(place, tmp_path):
-    model = decided("retinanet_mobilenetv2_fpn")
+    model = one_shot("retinanet_mobilenetv2_fpn")
     export(model, tmp_path / place, image_size="any", calibration=PICTURES)
     picture = PICTURES[:1, :77, :91]
     expected = model.predict(picture, verbose=0)

@@ -4,8 +4,8 @@ import pathlib
 
 import numpy as np
 import pytest
+from decided_detectors import widest_gap
 from fast_cases import answer_of, decide, scattered, small
-from test_exported_detectors import widest_gap
 from tflite_types import result_types
 
 import tfzoo

@@ -1,47 +1,21 @@
 """Exports of two-stage detectors: proposals, RoIAlign, NMS, masks and points inside, operators that every runtime has."""
 
-import keras
+import decided_detectors
 import numpy as np
 import pytest
-from test_exported_detectors import PICTURES, SIZE, widest_gap
+from decided_detectors import PICTURES, SIZE
 from tflite_types import result_types
 from two_stage_cases import small, two_stage
 
 from tfzoo.errors import ExportError, InputError
 from tfzoo.export import export, load, verify
 
-SPREADS = {"cls_logits": 1.5, "bbox_pred": 0.3, "cls_score": 2.0}  # of the numbers that the heads' last layers give
-
-
-def decided(name, **options):
-    """A small model whose scores lie apart, so that it finds things: untrained it gives nearly the same score everywhere."""
-    keras.utils.set_random_seed(3)
-    model = small(name, box_detections_per_img=20, box_score_thresh=0.0, **options)
-    norms = [layer for layer in model.named_layers() if isinstance(layer, keras.layers.BatchNormalization)]
-    for layer in model.named_layers():
-        if layer.name.startswith(("rpn", "roi_heads")) and hasattr(layer, "kernel"):
-            spread = (2 / np.prod(layer.kernel.shape[:-1])) ** 0.5
-            layer.kernel.assign(keras.random.normal(layer.kernel.shape, stddev=spread, seed=1))
-    momenta = [layer.momentum for layer in norms]
-    for layer in norms:
-        layer.momentum = 0.0  # the statistics of these pictures, as they are
-    heads = model(PICTURES.astype("float32"), training=True)
-    model.classify(heads, heads["proposals"])
-    for layer, momentum in zip(norms, momenta, strict=True):
-        layer.momentum = momentum
-    for kinds, outputs in ((("cls_logits", "bbox_pred"), ("objectness", "pred_bbox_deltas")), (("cls_score",), ("class_logits",))):
-        heads = model.deployed(raw=True).predict(PICTURES, verbose=0)
-        for kind, output in zip(kinds, outputs, strict=True):
-            for layer in model.named_layers():
-                if layer.name.endswith(kind) and hasattr(layer, "kernel"):
-                    layer.kernel.assign(layer.kernel * (SPREADS[kind] / heads[output].std()))
-    model.box_score_thresh = widest_gap(model.predict(PICTURES, verbose=0)["scores"])
-    return model
-
 
 @two_stage({"maskrcnn_mobilenetv2_fpn"})
 def test_files_find_what_keras_finds(name, tmp_path):
-    model = decided(name, **({"with_keypoints": True, "num_keypoints": 5} if name == "maskrcnn_mobilenetv2_fpn" else {}))
+    model = decided_detectors.two_stage(
+        name, **({"with_keypoints": True, "num_keypoints": 5} if name == "maskrcnn_mobilenetv2_fpn" else {})
+    )
     expected = model.predict(PICTURES, verbose=0)
     assert (expected["num_detections"] > 0).all() and expected["num_detections"].sum() > 15
     for path in ("model.tflite", "model.onnx", "saved"):
@@ -57,7 +31,7 @@ def test_files_find_what_keras_finds(name, tmp_path):
 
 @pytest.mark.slow
 def test_raw_heads(tmp_path):
-    model = decided("maskrcnn_mobilenetv2_fpn")
+    model = decided_detectors.two_stage("maskrcnn_mobilenetv2_fpn")
     report = export(model, tmp_path / "raw.onnx", image_size=SIZE, raw=True, calibration=PICTURES)
     assert set(report.parity) == {"objectness", "pred_bbox_deltas", "proposals", "class_logits", "box_regression", "detections"}
     assert report.parity["proposals"]["agreement"] >= 0.99
@@ -88,7 +62,7 @@ def test_what_differs_is_refused():
 
 @pytest.mark.slow
 def test_int8_is_for_the_networks_and_float_for_the_boxes(tmp_path):
-    model = decided("maskrcnn_mobilenetv2_fpn")
+    model = decided_detectors.two_stage("maskrcnn_mobilenetv2_fpn")
     export(model, tmp_path / "model.tflite", quantization="int8", image_size=SIZE, calibration=PICTURES)
     types = result_types(tmp_path / "model.tflite")
     assert types["CONV_2D"] == types["FULLY_CONNECTED"] == types["TRANSPOSE_CONV"] == types["DEPTHWISE_CONV_2D"] == {"INT8"}

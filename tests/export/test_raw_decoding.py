@@ -4,11 +4,10 @@ import pathlib
 import subprocess
 import sys
 
+import decided_detectors
 import numpy as np
-import test_exported_detectors as one_shot
-import test_exported_two_stage as regions
+from decided_detectors import PICTURES, SIZE
 from detector_cases import detectors
-from test_exported_detectors import PICTURES, SIZE
 from two_stage_cases import two_stage
 
 import tfzoo
@@ -26,20 +25,20 @@ def decoded(model):
 @detectors({"retinanet_mobilenetv2_fpn", "fcos_resnet50_fpn", "ssdlite320_mobilenetv2", "yolov1_tiny", "yolov2_darknet19"})
 def test_one_shot_detectors(name):
     """The same numbers in another order of rounding: nearly all detections agree."""
-    model = one_shot.decided(name)
+    model = decided_detectors.one_shot(name)
     parity = verify.compare_decoded(decoded(model), model.predict(PICTURES, verbose=0))
     assert parity["detections"]["agreement"] >= 0.99 and parity["detections"]["count"] > 15
 
 
 @two_stage({"maskrcnn_mobilenetv2_fpn"})
 def test_two_stage_detectors(name):
-    model = regions.decided(name)
+    model = decided_detectors.two_stage(name)
     parity = verify.compare_decoded(decoded(model), model.predict(PICTURES, verbose=0))
     assert parity["detections"]["agreement"] >= 0.99 and parity["detections"]["count"] > 15
 
 
 def test_a_raw_file_is_completed_by_its_sidecar(tmp_path):
-    model = one_shot.decided("retinanet_mobilenetv2_fpn")
+    model = decided_detectors.one_shot("retinanet_mobilenetv2_fpn")
     report = export(model, tmp_path / "raw.tflite", image_size=SIZE, raw=True)
     assert report.parity["detections"]["agreement"] >= 0.99
     runner = load(tmp_path / "raw.tflite")

@@ -276,9 +276,10 @@ def _add_serve(subparsers):
         "Write a new version of a model into a repository that TensorFlow Serving watches.",
         "tfzoo serve export runs/unet/best.keras --repository served --name unet",
     )
-    parser.add_argument("artifact", metavar="ARTIFACT", help=".keras file")
+    parser.add_argument("artifact", metavar="ARTIFACT", help=".keras file, or a model name with --weights")
     parser.add_argument("--repository", required=True, metavar="DIR")
     parser.add_argument("--name", required=True, help="the model's name in requests")
+    parser.add_argument("--weights", help="with a model name: which weights")
     _add_image_size(parser)
 
 

@@ -154,7 +154,7 @@ def _debug_quantization(model, args):
 def run_serve_export(args):
     from tfzoo.serving import export_served
 
-    path = export_served(args.artifact, args.repository, args.name, args.image_size)
+    path = export_served(args.artifact, args.repository, args.name, args.image_size, weights=args.weights)
     print(f"{path} is in place. Serve it with TensorFlow Serving:\n  cd {args.repository} && docker compose up")
 
 
