@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 
 from tfzoo.benchmarks import accuracy, speed
+from tfzoo.benchmarks.comparison import locate
 from tfzoo.data import load_dataset
 from tfzoo.errors import InputError
 from tfzoo.export import export, load, verify
@@ -39,7 +40,7 @@ class Plan:
         model, options: of the zoo. size: (height, width) of the drawn pictures.
         recipe: settings of the training, beside epochs and seed.
         epochs: unless others are given.
-        metric, title: keys, one inside the other, of the accuracy in an evaluation's result, and what people call it.
+        metric, title: where the accuracy is in an evaluation's result (see ``comparison.locate``), and what people call it.
         class_metric: the same of each class; None where that is a number itself.
         said: a phrase for the training. hint: the command for data of one's own.
     """
@@ -207,9 +208,7 @@ Next, with pictures of your own:
 def _summarize(plan, row):
     report, result, timing = row["report"], row["result"], row["timing"]
     parity = report.parity if report else {}
-    *inner, metric = plan.metric.split()
-    for key in inner:
-        result = result[key]
+    result, metric = locate(result, plan.metric)
     return {
         "file": row["file"].name,
         "format": timing.format,

@@ -204,9 +204,11 @@ def test_without_a_command_help_is_shown(capsys):
     assert "commands" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "command", ["demo", "models", "train", "evaluate", "predict", "export", "serve export", "data inspect", "benchmark speed"]
-)
+COMMANDS = ["demo", "models", "train", "evaluate", "predict", "export", "serve export"]
+COMMANDS += ["data inspect", "data proposals", "benchmark speed", "benchmark accuracy"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         main([*command.split(), "--help"])
@@ -263,6 +265,20 @@ def test_speed_is_printed_as_a_table(small_unet, tmp_path, capsys):
     assert main(["benchmark", "speed", str(small_unet[1]), "--rounds", "3", "--output", str(tmp_path / "speed")]) == 0
     assert "median ms" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "speed").iterdir()} == {"speed.md", "speed.json", "speed.png"}
+
+
+def test_artifacts_are_compared_side_by_side(wrong, small_unet, detector, folder, tmp_path, capfd):
+    assert main(["export", str(small_unet[1]), "--output", str(tmp_path / "unet.onnx")]) == 0
+    artifacts, out = [str(small_unet[1]), str(tmp_path / "unet.onnx")], tmp_path / "accuracy"
+    command = ["benchmark", "accuracy", *artifacts, "--data", f"masks:{folder}", "--image-size", "64x96"]
+    assert main([*command, "--output", str(out)]) == 0
+    assert "| mean IoU | pixel accuracy | change of mean IoU |" in capfd.readouterr().out
+    results = json.loads((out / "accuracy.json").read_text())
+    assert [result["format"] for result in results] == ["keras", "onnx"]
+    assert results[0]["confusion"] == results[1]["confusion"] and results[1]["bytes"] == (tmp_path / "unet.onnx").stat().st_size
+    assert (out / "accuracy.md").read_text().count("| +0.0000 |") == 2 and (out / "accuracy.png").stat().st_size > 1000
+    message = wrong("benchmark", "accuracy", *artifacts, detector, "--data", "shapes:64x64")
+    assert "different tasks" in message and "(detection)" in message
 
 
 def test_evaluate_draws_into_a_folder_and_runs_by_tiles(wrong, small_unet, folder, tmp_path):

@@ -191,13 +191,8 @@ def _add_evaluate(subparsers):
         metavar="CLASS",
         help="segmenters: also the Rand error of this class's connected regions, such as cells between membranes",
     )
-    parser.add_argument(
-        "--max-detections",
-        type=values.count,
-        metavar="N",
-        help="detectors: so many of each class in a picture count (default: 100; keypoints: 20)",
-    )
-    parser.add_argument("--proposals", metavar="DIR", help="Fast R-CNN: the folder that 'tfzoo data proposals' wrote")
+    _add_max_detections(parser)
+    _add_proposals_folder(parser)
     _add_overwrite(parser)
 
 
@@ -322,7 +317,7 @@ def _add_data_commands(subparsers):
 
 
 def _add_benchmark(subparsers):
-    group = _group(subparsers, "benchmark", "Measure speed.")
+    group = _group(subparsers, "benchmark", "Compare artifacts: speed, or accuracy.")
     parser = _command(
         group,
         "speed",
@@ -335,7 +330,24 @@ def _add_benchmark(subparsers):
     parser.add_argument("--batch-size", type=values.count, default=1)
     parser.add_argument("--threads", type=values.count, help="default: as many as there are cores")
     parser.add_argument("--rounds", type=values.count, default=30, help="timed runs of each (default: 30)")
-    parser.add_argument("--output", help="folder for speed.md, speed.json, speed.png")
+    parser.add_argument("--output", metavar="DIR", help="folder for speed.md, speed.json, speed.png")
+    _add_overwrite(parser)
+
+    parser = _command(
+        group,
+        "accuracy",
+        commands.run_benchmark_accuracy,
+        "Measure artifacts on the same pictures, and show them side by side.",
+        "tfzoo benchmark accuracy best.keras model.onnx model_int8.tflite --data masks:DIR --split test --output accuracy",
+    )
+    parser.add_argument("artifact", nargs="+", metavar="ARTIFACT", help="of one task")
+    _add_data(parser)
+    parser.add_argument("--split", default="val")
+    _add_image_size(parser)
+    parser.add_argument("--threads", type=values.count, help="default: as many as there are cores")
+    _add_max_detections(parser)
+    _add_proposals_folder(parser)
+    parser.add_argument("--output", metavar="DIR", help="folder for accuracy.md, accuracy.json, accuracy.png")
     _add_overwrite(parser)
 
 
@@ -355,6 +367,15 @@ def _add_image_size(parser, more=""):
 
 def _add_bound(parser, flag, unit, text):
     parser.add_argument(flag, type=values.above_zero, metavar=unit, help=f"stop the conversion to TFLite or ONNX where it {text}")
+
+
+def _add_max_detections(parser):
+    text = "detectors: so many of each class in a picture count (default: 100; keypoints: 20)"
+    parser.add_argument("--max-detections", type=values.count, metavar="N", help=text)
+
+
+def _add_proposals_folder(parser):
+    parser.add_argument("--proposals", metavar="DIR", help="Fast R-CNN: the folder that 'tfzoo data proposals' wrote")
 
 
 def _add_tile(parser):

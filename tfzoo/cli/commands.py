@@ -187,6 +187,18 @@ def run_data_proposals(args):
     print(f"\nThey are for --proposals {args.output}.")
 
 
+def run_benchmark_accuracy(args):
+    from tfzoo.benchmarks import comparison
+    from tfzoo.files import claim_folder
+
+    folder = claim_folder(args.output, args.overwrite) if args.output else None
+    options = {"image_size": args.image_size, "threads": args.threads, "max_detections": args.max_detections}
+    results = comparison.compare(args.artifact, args.data, args.split, proposals=args.proposals, **options)
+    print(comparison.format_table(results))
+    if folder:
+        comparison.save(results, folder)
+
+
 def run_benchmark_speed(args):
     from tfzoo.benchmarks import speed
     from tfzoo.files import claim_folder
