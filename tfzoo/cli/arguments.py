@@ -4,7 +4,7 @@ import argparse
 
 from tfzoo.cli import commands, values
 
-SPECS = "shapes, masks:DIR, coco:DIR, voc:DIR or yolo:DIR"
+SPECS = "shapes, masks:DIR, coco:DIR, voc:DIR, yolo:DIR or tfrecord:DIR"
 AUGMENTATIONS = (  # fields of the recipe: type, default, explanation
     ("rotation", float, "0", "degrees: turn by up to so much, either way; segmenters only"),
     ("translation", float, "0", "share of the side: shift by up to so much, either way; segmenters only"),
@@ -279,7 +279,7 @@ def _add_serve(subparsers):
 
 
 def _add_data_commands(subparsers):
-    group = _group(subparsers, "data", "Look at labelled pictures.")
+    group = _group(subparsers, "data", "Look at labelled pictures, and prepare them.")
     parser = _command(
         group,
         "inspect",
@@ -293,6 +293,22 @@ def _add_data_commands(subparsers):
     parser.add_argument("--output", metavar="DIR", help="folder for inspection.json, table.md and contact.png")
     parser.add_argument("--anchors", type=values.count, metavar="N", help="also find N sizes of anchors that fit the boxes")
     _add_image_size(parser, ", for --anchors")
+    _add_overwrite(parser)
+
+    parser = _command(
+        group,
+        "convert",
+        commands.run_data_convert,
+        "Write a split as TFRecord files: few large ones in place of many small ones, read as tfrecord:DIR.",
+        "tfzoo data convert coco:DIR --split train --task instance --output converted",
+    )
+    parser.add_argument("data", metavar="SPEC", help=SPECS)
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--task", help="whose labels are written (default: the first that the data set has)")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder; other splits of the same data set may be in it")
+    parser.add_argument(
+        "--shard-megabytes", type=values.count, default=128, metavar="N", help="begin another file from this size (default: 128)"
+    )
     _add_overwrite(parser)
 
     parser = _command(

@@ -174,6 +174,15 @@ def run_data_inspect(args):
         print(f"\n{args.output}/contact.png shows pictures with their labels.")
 
 
+def run_data_convert(args):
+    from tfzoo.data import load_dataset
+    from tfzoo.data.tfrecord import convert
+
+    dataset = load_dataset(args.data, args.split, args.task)
+    place = convert(dataset, args.output, args.shard_megabytes * 2**20, args.overwrite)
+    print(f"{place} and the files beside it hold {len(dataset)} pictures: read them as tfrecord:{args.output}.")
+
+
 def run_data_proposals(args):
     from tfzoo.data import load_dataset
     from tfzoo.data.proposal_sources import open_source

@@ -10,6 +10,7 @@ READERS = {
     "coco": ("tfzoo.data.coco", "Coco"),
     "voc": ("tfzoo.data.voc", "Voc"),
     "yolo": ("tfzoo.data.yolo", "Yolo"),
+    "tfrecord": ("tfzoo.data.tfrecord", "TFRecord"),
 }
 
 
@@ -17,10 +18,10 @@ def load_dataset(spec: str, split: str, task: str | None = None) -> Dataset:
     """Opens a split of a data set.
 
     Args:
-        spec: "shapes" (or "shapes:HEIGHTxWIDTH"), "masks:DIR", "coco:DIR", "voc:DIR", "yolo:DIR".
+        spec: "shapes" (or "shapes:HEIGHTxWIDTH"), "masks:DIR", "coco:DIR", "voc:DIR", "yolo:DIR", "tfrecord:DIR".
         split: "train", "val", "test", or whatever the data set has.
         task: "semantic", "detection", "instance" or "keypoint"; None takes the reader's first: semantic for shapes and
-            masks, detection for the others.
+            masks, what it was written for for tfrecord, detection for the others.
 
     Raises:
         InputError: the spec or the task is not known, or the data set is damaged.

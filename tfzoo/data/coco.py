@@ -73,13 +73,16 @@ class Coco(Dataset):
     def __len__(self):
         return len(self._image_ids)
 
+    def picture_file(self, index):
+        return self._folder / self.coco.imgs[self._image_ids[index]]["file_name"]
+
     def read(self, index):
         image_id = self._image_ids[index]
         record = self.coco.imgs[image_id]
-        image = read_image(self._folder / record["file_name"])
+        image = read_image(self.picture_file(index))
         if image.shape[:2] != (record["height"], record["width"]):
             raise InputError(
-                f"Picture {self._folder / record['file_name']} is {image.shape[1]}x{image.shape[0]} pixels, its annotation says "
+                f"Picture {self.picture_file(index)} is {image.shape[1]}x{image.shape[0]} pixels, its annotation says "
                 f"{record['width']}x{record['height']}: correct the one that is wrong."
             )
         annotations = self.coco.imgToAnns[image_id]

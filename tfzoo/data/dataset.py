@@ -2,6 +2,7 @@
 
 import abc
 import importlib
+import pathlib
 
 import numpy as np
 
@@ -77,6 +78,10 @@ class Dataset(abc.ABC):
         """The ``bounding_boxes`` of a sample and its picture's (height, width), without decoding the picture where possible."""
         sample = self.read(index)
         return sample["bounding_boxes"], sample["images"].shape[:2]
+
+    def picture_file(self, index: int) -> pathlib.Path | None:
+        """The file that a sample's picture is read from; None where it has none of its own."""
+        return None
 
     def samples(self):
         """Returns a tf.data.Dataset of sample dicts (see ``read``), in order, each picture at its own size."""

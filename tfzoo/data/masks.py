@@ -45,9 +45,12 @@ class Masks(Dataset):
     def __len__(self):
         return len(self._names)
 
+    def picture_file(self, index):
+        return self._images[self._names[index]]
+
     def read(self, index):
         name = self._names[index]
-        image = read_image(self._images[name])
+        image = read_image(self.picture_file(index))
         labels = read_label_map(self._labels[name], len(self.class_names))
         if labels.shape != image.shape[:2]:
             raise InputError(

@@ -83,9 +83,12 @@ class Voc(Dataset):
     def __len__(self):
         return len(self._names)
 
+    def picture_file(self, index):
+        return self._images[self._names[index]]
+
     def read(self, index):
         name = self._names[index]
-        image = read_image(self._images[name])
+        image = read_image(self.picture_file(index))
         sample = {"images": image, "image_id": name}
         if self.task == "semantic":
             path = self._root / "SegmentationClass" / f"{name}.png"
@@ -99,7 +102,7 @@ class Voc(Dataset):
 
     def read_boxes(self, index):
         path = self._annotations(index)
-        return self._boxes(_parse(path), path), image_size(self._images[self._names[index]])
+        return self._boxes(_parse(path), path), image_size(self.picture_file(index))
 
     def _annotations(self, index):
         return self._root / "Annotations" / f"{self._names[index]}.xml"

@@ -39,14 +39,17 @@ class Yolo(Dataset):
     def __len__(self):
         return len(self._names)
 
+    def picture_file(self, index):
+        return self._images[self._names[index]]
+
     def read(self, index):
         name = self._names[index]
-        image = read_image(self._images[name])
+        image = read_image(self.picture_file(index))
         return {"images": image, "image_id": name, "bounding_boxes": self._boxes(name, image.shape[:2])}
 
     def read_boxes(self, index):
         name = self._names[index]
-        size = image_size(self._images[name])
+        size = image_size(self.picture_file(index))
         return self._boxes(name, size), size
 
     def _boxes(self, name, size):
