@@ -16,6 +16,7 @@ from pycocotools import mask as mask_utils
 
 from tfzoo.data.dataset import Dataset
 from tfzoo.data.images import read_image
+from tfzoo.data.instance_masks import decode_masks
 from tfzoo.data.masks import check_class_names, existing_folder
 from tfzoo.errors import InputError, MissingInputError
 
@@ -137,15 +138,6 @@ class Coco(Dataset):
             classes[mask_utils.decode(runs) > 0] = label
         return classes
 
-    def _masks(self, annotations, size):
-        masks = np.zeros((len(annotations), *size), np.uint8)
-        for mask, annotation in zip(masks, annotations, strict=True):
-            runs = self._run_lengths(annotation, size)
-            left, top, width, height = mask_utils.toBbox(runs).astype(int)
-            area = slice(top, top + height), slice(left, left + width)
-            mask[area] = mask_utils.decode(runs)[area]  # pages that are not touched cost nothing
-        return masks
-
     def _boxes(self, annotations):
         boxes = np.array([a["bbox"] for a in annotations], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
@@ -170,7 +162,7 @@ class Coco(Dataset):
     def _instances(self, annotations, size):
         sample = {"bounding_boxes": self._boxes(annotations)}
         if self.task == "instance":
-            sample["instance_masks"] = self._masks(annotations, size)
+            sample["instance_masks"] = decode_masks([self._run_lengths(a, size) for a in annotations], size)
         if self.task == "keypoint":
             points = [self._points(a) for a in annotations]
             sample["keypoints"] = np.array(points, np.float32).reshape(-1, len(self.keypoint_names), 3)

@@ -20,6 +20,18 @@ def mask_boxes(masks: np.ndarray) -> np.ndarray:
     return boxes
 
 
+def decode_masks(run_lengths, size) -> np.ndarray:
+    """COCO's run lengths, a dict for each object, as masks: uint8 [N, H, W], 0 or 1, for a picture of ``size`` = (H, W)."""
+    from pycocotools import mask as mask_utils
+
+    masks = np.zeros((len(run_lengths), *size), np.uint8)
+    for mask, runs in zip(masks, run_lengths, strict=True):
+        left, top, width, height = mask_utils.toBbox(runs).astype(int)
+        area = slice(top, top + height), slice(left, left + width)
+        mask[area] = mask_utils.decode(runs)[area]  # pages that are not touched cost nothing
+    return masks
+
+
 def paste_masks(masks, boxes, size, threshold=THRESHOLD) -> np.ndarray:
     """Stretches masks inside boxes over a picture, by torchvision's rule.
 

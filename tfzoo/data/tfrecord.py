@@ -20,6 +20,7 @@ from PIL import Image
 
 from tfzoo.data.dataset import TASK_KEYS, Dataset
 from tfzoo.data.images import decode_image
+from tfzoo.data.instance_masks import decode_masks, encode_masks
 from tfzoo.data.masks import existing_folder
 from tfzoo.errors import InputError, MissingInputError, OutputExistsError
 from tfzoo.files import claim_folder, replacing
@@ -164,7 +165,7 @@ def _values(dataset, number) -> dict:
     for key, numbers in sample.get("bounding_boxes", {}).items():
         values[f"objects/{key}"] = numbers.ravel().tolist()
     if "instance_masks" in sample:
-        values["objects/masks"] = [_run_lengths(mask) for mask in sample["instance_masks"]]
+        values["objects/masks"] = [runs["counts"] for runs in encode_masks(sample["instance_masks"])]
     if "keypoints" in sample:
         values["objects/keypoints"] = sample["keypoints"].ravel().tolist()
     return values
@@ -182,12 +183,6 @@ def _png(pixels):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
-
-
-def _run_lengths(mask):
-    from pycocotools import mask as mask_utils
-
-    return mask_utils.encode(np.asfortranarray(mask))["counts"]
 
 
 # === Reading ===
@@ -241,7 +236,9 @@ class TFRecord(Dataset):
             return sample | {"segmentation_masks": _label_map(features)}
         sample["bounding_boxes"] = self._boxes(features)
         if self.task == "instance":
-            sample["instance_masks"] = _masks(features, image.shape[:2])
+            size = image.shape[:2]
+            runs = [{"size": size, "counts": counts} for counts in features["objects/masks"].bytes_list.value]
+            sample["instance_masks"] = decode_masks(runs, size)
         if self.task == "keypoint":
             points = np.array(features["objects/keypoints"].float_list.value, np.float32)
             sample["keypoints"] = points.reshape(-1, len(self.keypoint_names), 3)
@@ -296,13 +293,3 @@ def _example_parser(root):
 def _label_map(features):
     labels = Image.open(io.BytesIO(features["segmentation/encoded"].bytes_list.value[0]))
     return np.asarray(labels)[..., None]
-
-
-def _masks(features, size):
-    from pycocotools import mask as mask_utils
-
-    counts = features["objects/masks"].bytes_list.value
-    masks = np.zeros((len(counts), *size), np.uint8)
-    for mask, runs in zip(masks, counts, strict=True):
-        mask[:] = mask_utils.decode({"size": list(size), "counts": runs})
-    return masks
