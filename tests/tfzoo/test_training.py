@@ -89,7 +89,8 @@ def test_resuming_keeps_options_normalisation_and_splits(masks_folder, tmp_path)
     wide = {"image_std": (1.0, 1.0, 1.0)}
     spec = f"masks:{masks_folder}"
     train("unet", spec, tmp_path / "run", Recipe(epochs=1, **RECIPE), options=OPTIONS | wide, splits=("val", None), verbose=0)
-    train("unet", spec, tmp_path / "run", Recipe(epochs=2), resume=True, verbose=0)
+    options = {"image_std": (1.0, 1.0, 1.0), "depth": 2}  # some of them, as they were
+    train("unet", spec, tmp_path / "run", Recipe(epochs=2), options=options, resume=True, verbose=0)
     model = tfzoo.load_model(tmp_path / "run" / "last.keras")
     assert model.image_std == (1, 1, 1) and model.image_size == (64, 96) and model.options["depth"] == 2
     settings = json.loads((tmp_path / "run" / "training.json").read_text())
@@ -112,6 +113,20 @@ def test_nothing_to_resume_and_another_model_are_refused(finished, masks_folder,
         run(masks_folder, tmp_path / "new", resume=True)
     with pytest.raises(InputError, match="has model 'unet', not 'fcn8s_vgg16'"):
         train("fcn8s_vgg16", f"masks:{masks_folder}", finished, Recipe(**RECIPE), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"options": {"depth": 3}}, "has option depth '2', not '3'"),
+        ({"options": {"batch_norm": True}}, "has option batch_norm 'None', not 'True'"),
+        ({"splits": ("val", None)}, "has splits train and val, not val and None"),
+        ({"weights": "imagenet"}, "has weights 'None', not 'imagenet'"),
+    ],
+)
+def test_what_a_resumed_training_would_ignore_is_refused(finished, masks_folder, changed, sentence):
+    with pytest.raises(InputError, match=sentence):
+        train("unet", f"masks:{masks_folder}", finished, resume=True, **changed)
 
 
 def test_median_class_weights_reach_the_loss(masks_folder, tmp_path):

@@ -150,8 +150,8 @@ def _add_train(subparsers):
         help="every ten batches have another one of these sizes; detectors of boxes only",
     )
     parser.add_argument("--proposals", metavar="DIR", help="Fast R-CNN: the folder that 'tfzoo data proposals' wrote")
-    parser.add_argument("--train-split", default="train")
-    parser.add_argument("--val-split", default="val", help="'none' trains without one")
+    parser.add_argument("--train-split", help="default: train, or what the resumed training began with")
+    parser.add_argument("--val-split", help="default: val, likewise; 'none' trains without one")
     parser.add_argument(
         "--picture-epochs", type=int, default=left_out, help="write a picture every so many epochs; 0: never (default: 10)"
     )

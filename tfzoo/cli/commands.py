@@ -52,7 +52,9 @@ def run_train(args):
             given[name] = read(given[name])
     task = find_entry(args.model).task
     recipe = resumed_recipe(args.output, given) if args.resume else Recipe.for_task(task, **given)
-    splits = (args.train_split, None if args.val_split == "none" else args.val_split)
+    splits = None
+    if args.train_split or args.val_split:
+        splits = (args.train_split or "train", None if args.val_split == "none" else args.val_split or "val")
     best = train(
         args.model, args.data, args.output, recipe, args.weights, dict(args.option), splits, args.resume, proposals=args.proposals
     )

@@ -26,6 +26,7 @@ from tfzoo.weights import load_model
 from tfzoo.zoo import find_entry
 
 SETTINGS = "training.json"
+SPLITS = "train", "val"
 CHECKPOINT_SECONDS = 30
 MOST_LOADING_THREADS = 8
 MONITORS = {  # what the best checkpoint has the highest of
@@ -43,7 +44,7 @@ def train(
     recipe: Recipe | None = None,
     weights=None,
     options: dict | None = None,
-    splits: tuple[str, str | None] = ("train", "val"),
+    splits: tuple[str, str | None] | None = None,
     resume: bool = False,
     verbose="auto",
     proposals=None,
@@ -54,12 +55,12 @@ def train(
         model_name: one of ``list_models()``.
         data: data set spec.
         output: folder; it must not hold anything yet, unless ``resume``.
-        recipe: settings; None takes the defaults of the model's task. Resuming takes the settings, options, splits and proposals
-            that the training began with, but for ``epochs`` and ``minutes``, and those too where it is None.
+        recipe: settings; None takes the defaults of the model's task. Resuming takes the settings, weights, options, splits and
+            proposals that the training began with, but for ``epochs`` and ``minutes``, and those too where it is None.
         weights: as in ``create_model``.
         options: the model's own options.
-        splits: names of the training and the validation split; None for the latter trains without one.
-        resume: go on from the folder's last.keras.
+        splits: names of the training and the validation split; None for the latter trains without one. None: "train" and "val".
+        resume: go on from the folder's last.keras. Weights, options and splits need not be given again; others are refused.
         proposals: of a model that takes them: the folder that holds those of both splits, see ``data.proposals``.
 
     Returns:
@@ -70,12 +71,13 @@ def train(
         InputError: something that was given is wrong. KeyboardInterrupt is passed on after last.keras is saved.
     """
     begin = time.monotonic()
-    options, output = dict(options or {}), pathlib.Path(output)
+    options, output, splits = dict(options or {}), pathlib.Path(output), splits or (None if resume else SPLITS)
     entry = find_entry(model_name)
     task = entry.task
     _check_options(options)
     if resume:
-        recipe, options, splits, stored_proposals = _stored_settings(output, model_name, data, recipe)
+        given = {"model": model_name, "data": data, "weights": weights, "options": options, "splits": splits}
+        recipe, options, splits, stored_proposals = _stored_settings(output, given, recipe)
         proposals = stored_proposals if proposals is None else str(proposals)
     check_taken(model_name, entry.build_class().takes_proposals, proposals)
     recipe = recipe or Recipe.for_task(task)
@@ -95,7 +97,10 @@ def train(
     if stored is not None:
         _restore(model, stored)
     claim_folder(output, allow_existing=resume)
-    _write_settings(output, model_name, data, splits, recipe, options, proposals)
+    if stored is None:
+        _write_settings(output, model_name, data, splits, recipe, weights, options, proposals)
+    else:
+        _update_settings(output, recipe, proposals)
     checkpoints, interruption = Checkpoints(output, MONITORS[task], CHECKPOINT_SECONDS), Interruption()
     validation = validation_data and _batches(validation_data, recipe.batch_size, size)
     try:
@@ -285,14 +290,26 @@ def _restore(model, stored):
         variable.assign(value)
 
 
-def _write_settings(output, model_name, data, splits, recipe, options, proposals):
-    from tfzoo import __version__
-
+def _write_settings(output, model_name, data, splits, recipe, weights, options, proposals):
     settings = {
         "model": model_name,
         "data": data,
         "splits": splits,
+        "weights": weights if weights is None else str(weights),
         "options": options,
+    }
+    _write(output, settings, recipe, proposals)
+
+
+def _update_settings(output, recipe, proposals):
+    """What a resumed training may change."""
+    _write(output, _read_settings(output), recipe, proposals)
+
+
+def _write(output, settings, recipe, proposals):
+    from tfzoo import __version__
+
+    settings |= {
         "proposals": proposals if proposals is None else str(proposals),
         "recipe": dataclasses.asdict(recipe),
         "versions": {"tfzoo": __version__, "keras": keras.__version__},
@@ -300,18 +317,38 @@ def _write_settings(output, model_name, data, splits, recipe, options, proposals
     (output / SETTINGS).write_text(json.dumps(settings, indent=1))
 
 
-def _stored_settings(output, model_name, data, given):
+def _stored_settings(output, given, recipe):
+    """What a training began with: its recipe, in which ``recipe`` may change the extent; options, splits and proposals.
+
+    Args:
+        given: "model", "data", "weights", "options" and "splits" as they are given now: the same ones, or empty.
+    """
     stored = _read_settings(output)
-    for what, value in (("model", model_name), ("data", data)):
-        if stored[what] != value:
-            raise InputError(f"The training in {output} has {what} '{stored[what]}', not '{value}': resume it with the same one.")
-    recipe = Recipe(**stored["recipe"])
-    if given is not None:
-        minutes = recipe.minutes if given.minutes is None else given.minutes
-        if (minutes is None) != (recipe.minutes is None):
+    _refuse_others(output, stored, given)
+    own = Recipe(**stored["recipe"])
+    if recipe is not None:
+        minutes = own.minutes if recipe.minutes is None else recipe.minutes
+        if (minutes is None) != (own.minutes is None):
             raise InputError(f"The training in {output} began without minutes: resume it with epochs alone.")
-        recipe = dataclasses.replace(recipe, epochs=given.epochs, minutes=minutes)
-    return recipe, stored["options"], tuple(stored["splits"]), stored.get("proposals")
+        own = dataclasses.replace(own, epochs=recipe.epochs, minutes=minutes)
+    return own, stored["options"], tuple(stored["splits"]), stored.get("proposals")
+
+
+def _refuse_others(output, stored, given):
+    """Raises an InputError where something is given that a training did not begin with, and that would be ignored."""
+    options = {f"option {key}": (value, stored["options"].get(key)) for key, value in given["options"].items()}
+    known = {key: (given[key], stored[key]) for key in ("model", "data", "splits")}
+    if "weights" in stored:  # earlier trainings did not say
+        known["weights"] = given["weights"] and str(given["weights"]), stored["weights"]
+    for what, (value, own) in (known | options).items():
+        if value is not None and _as_stored(value) != own:
+            raise InputError(
+                f"The training in {output} has {what} {_shown(own)}, not {_shown(value)}: resume it with the same one."
+            )
+
+
+def _shown(value):
+    return " and ".join(map(str, value)) if isinstance(value, (list, tuple)) else f"'{value}'"
 
 
 def _read_settings(output):
