@@ -48,7 +48,7 @@ OWN = {  # options of a name, in place of or beside these
 }
 PROPOSALS = 100  # of a picture, anywhere, for models that take them
 STEPS = 300
-LEARNING_RATES = {"semantic": 3e-3, "fasterrcnn_vgg16": 1e-3}  # of a task, or of a model: this one has no norms
+LEARNING_RATES = {"semantic": 3e-3, "fasterrcnn_vgg16": 3e-4}  # of a task, or of a model: this one has no norms
 LEARNING_RATE = 2e-3  # of detectors
 SEED = 0
 PICTURES = 4  # that are learned, and that Keras's answer and the file's are compared on

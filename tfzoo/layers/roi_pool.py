@@ -5,6 +5,8 @@ three along each axis, whose sides are powers of three. The maxima of all such w
 bin costs nine reads, however large it is. Shapes are fixed, and every runtime has what it takes.
 """
 
+import itertools
+
 import numpy as np
 from keras import ops
 
@@ -135,5 +137,6 @@ def _stretches(first, last, length, size):
     sides = _windows(length)
     larger = [ops.cast(pixels >= side, "int32") for side in sides[1:]]
     which = sum(larger, ops.zeros_like(pixels))
-    spare = pixels - ops.take(ops.convert_to_tensor(sides, "int32"), which, axis=0)
+    steps = [(after - before) * more for (before, after), more in zip(itertools.pairwise(sides), larger, strict=True)]
+    spare = pixels - sum(steps, ops.full_like(pixels, sides[0]))
     return [begin, begin + spare // 2, begin + spare], which, empty

@@ -76,13 +76,14 @@ class Proposals(keras.layers.Layer):
             logits, index = top_k(objectness[:, first : first + count], self.before[which])
             numbers = ops.take_along_axis(deltas[:, first : first + count], ops.expand_dims(index, -1), axis=1)
             boxes = CODER.decode(numbers, ops.take(anchors[first : first + count], index, axis=0))
-            parts.append((boxes, ops.sigmoid(logits), ops.full_like(index, level)))
+            parts.append((boxes, logits, ops.full_like(index, level)))
             first = first + count
-        boxes, scores, levels = (ops.concatenate(values, axis=1) for values in zip(*parts, strict=True))
+        boxes, logits, levels = (ops.concatenate(values, axis=1) for values in zip(*parts, strict=True))
         boxes = clip_boxes(boxes, *resized)
         sides = boxes[..., 2:] - boxes[..., :2]
-        wanted = ops.logical_and(ops.all(sides >= MIN_SIDE, axis=-1), scores >= self.score_thresh)
-        scores = ops.where(wanted, scores, -1.0)
+        wanted = ops.logical_and(ops.all(sides >= MIN_SIDE, axis=-1), ops.sigmoid(logits) >= self.score_thresh)
+        # Ranked by logits, above 0: probabilities near 1 would be rounded to one number, and their order left to each runtime.
+        scores = ops.where(wanted, logits - ops.min(logits, axis=1, keepdims=True) + 1.0, -1.0)
         return select(boxes, scores, levels, self.nms_thresh, self.after[which], pictures=ops.shape(images)[0])["boxes"]
 
     def compute_output_spec(self, images, objectness, deltas, training=False):
