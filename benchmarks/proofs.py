@@ -25,7 +25,7 @@ import numpy as np
 from tfzoo.data import load_dataset
 from tfzoo.data.proposals import make_proposals, with_proposals
 from tfzoo.errors import InputError
-from tfzoo.facts import FORMATS, PROOFS_FILE, default_options, describe
+from tfzoo.facts import FORMATS, PROOFS_FILE, default_options, describe, learned_in_words
 from tfzoo.files import claim_file, replacing
 from tfzoo.zoo import find_entry, list_models
 
@@ -84,7 +84,7 @@ def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False, forms=FORMAT
     proofs = json.loads(output.read_text()) if output.exists() else {}
     for number, name in enumerate(names, start=1):
         proof = proofs[name] = _begin(name, entries[name], {} if again else proofs.get(name, {}), steps)
-        todo = [form for form in forms if not _is_done(proof["formats"].get(form, {}))]
+        todo = [form for form in forms if not _is_done(form, proof["formats"].get(form, {}))]
         place = f"[{number}/{len(names)}] {name}"
         if not todo:
             print(f"{place}: done already", flush=True)
@@ -92,7 +92,7 @@ def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False, forms=FORMAT
         found = _in_own_process(examine, name, proof["options"], todo, steps)
         if "learned" in found:
             proof["learned"] = found["learned"]
-            print(f"{place} learned {PICTURES} pictures: {_learned_in_words(proof)}", flush=True)
+            print(f"{place} learned {PICTURES} pictures: {learned_in_words(proof)}", flush=True)
         for form in todo:
             result = proof["formats"][form] = _judged(form, found.get(form, found))
             print(f"{place} {form}: {_in_words(result)}", flush=True)
@@ -100,9 +100,14 @@ def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False, forms=FORMAT
     return proofs
 
 
-def _is_done(result):
-    """Proved, or found to fall short, unless by a model that had not learned."""
-    return "bytes" in result and not _proves_little(result)
+def _is_done(form, result):
+    """Proved, or found to fall short, by these libraries, and by a model that had learned."""
+    return "bytes" in result and result["versions"] == _versions(form) and not _proves_little(result)
+
+
+def _versions(form):
+    libraries = ("tensorflow", "keras", *RUNTIMES.get(form, ("ai-edge-litert",)))
+    return {library: importlib.metadata.version(library) for library in libraries}
 
 
 def _begin(name, entry, earlier, steps):
@@ -117,10 +122,8 @@ def _begin(name, entry, earlier, steps):
 
 
 def _judged(form, result):
-    libraries = ("tensorflow", "keras", *RUNTIMES.get(form, ("ai-edge-litert",)))
-    versions = {library: importlib.metadata.version(library) for library in libraries}
     result = result if "reason" in result else result | _shortcoming(form, result)
-    return {"proved": "reason" not in result, **result, "versions": versions}
+    return {"proved": "reason" not in result, **result, "versions": _versions(form)}
 
 
 def _in_own_process(function, *arguments) -> dict:
@@ -298,11 +301,6 @@ def _write(proofs, output):
         draft.write_text(json.dumps({name: proofs[name] for name in sorted(proofs)}, indent=1) + "\n")
 
 
-def _learned_in_words(proof):
-    names = {"pixel_accuracy": "pixel accuracy", "boxes": "AP50", "masks": "masks' AP50", "keypoints": "keypoints' AP50"}
-    return ", ".join(f"{names[key]} {value:.3f}" for key, value in proof.get("learned", {}).items())
-
-
 def _in_words(result):
     if not result["proved"]:
         return f"NOT proved: {result['reason']}"
@@ -339,7 +337,7 @@ def format_table(proofs, place) -> str:
         formats = proof.get("formats", {})
         for form in FORMATS:
             lines.append(f"| `{name}` | {form} | {_cells(formats.get(form, {'reason': 'not run yet'}))} |")
-        lines.append(f"| learned: {_learned_in_words(proof) or '-'} | | | | | | | |")
+        lines.append(f"| learned: {learned_in_words(proof) or '-'} | | | | | | | |")
     size = "x".join(map(str, IMAGE_SIZE))
     return TABLE.format(place=place, steps=STEPS, size=size, pictures=PICTURES) + "\n".join(lines) + "\n"
 

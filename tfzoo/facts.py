@@ -217,7 +217,15 @@ def _proof_lines(proof):
     if lines:
         options = ", ".join(f"{key}={value}" for key, value in proof["options"].items()) or "its default options"
         lines.append(f"{'':<16} with {options} at {'x'.join(map(str, proof['image_size']))}")
+        if told := learned_in_words(proof):
+            lines.append(f"{'':<16} after {proof['steps']} steps on the same pictures: {told}")
     return lines or ["proved           -"]
+
+
+def learned_in_words(proof: dict) -> str:
+    """How well the model of a proof answers the pictures that it learned; "" where that was not measured."""
+    names = {"pixel_accuracy": "pixel accuracy", "boxes": "AP50", "masks": "masks' AP50", "keypoints": "keypoints' AP50"}
+    return ", ".join(f"{names[key]} {value:.3f}" for key, value in proof.get("learned", {}).items())
 
 
 def to_dict(name: str) -> dict:

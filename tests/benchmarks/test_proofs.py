@@ -80,6 +80,18 @@ def test_proofs_of_another_network_do_not_count(work, tmp_path):
     assert asked == [[*FORMATS]] and again["other"] == {"kept": True}
 
 
+def test_proofs_by_other_libraries_do_not_count(work, tmp_path):
+    asked, _ = work
+    output = tmp_path / "proofs.json"
+    proofs.prove(["unet"], output)
+    stored = json.loads(output.read_text())
+    stored["unet"]["formats"]["onnx"]["versions"]["onnxruntime"] = "0.1"
+    output.write_text(json.dumps(stored))
+    asked.clear()
+    assert "0.1" not in proofs.prove(["unet"], output)["unet"]["formats"]["onnx"]["versions"].values()
+    assert asked == [["onnx"]]
+
+
 def test_every_model_takes_its_narrow_options(work, tmp_path):
     asked, _ = work
     stored = proofs.prove(["ssd300_vgg16", "enet"], tmp_path / "proofs.json")

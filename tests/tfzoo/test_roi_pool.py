@@ -223,6 +223,12 @@ def test_tflite_of_builtin_operators(batch, pyramid, tmp_path):
     check(run_tflite(Pooled(pyramid), PICTURES[:batch], tmp_path / "saved"), PICTURES[:batch], pyramid)
 
 
+def test_tflite_of_a_small_map(tmp_path):
+    """Of seven by nine cells: windows have two sides alone, and a choice between two is folded by the converter."""
+    pictures = PICTURES[:1, :28, :36]
+    check(run_tflite(Pooled(False), pictures, tmp_path / "saved"), pictures, False)
+
+
 @pytest.mark.parametrize(("run", "pyramid"), [(run_saved_model, True), (run_onnx, False)])
 def test_files_for_any_size(run, pyramid, tmp_path):
     batches = [PICTURES, PICTURES[:1, :48, :77]]

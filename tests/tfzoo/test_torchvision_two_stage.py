@@ -223,7 +223,8 @@ def test_same_checkpoint_same_answer(name, tmp_path):
     proposals then differ by thousandths of a pixel, and some scores by a little more than 1e-3. What torchvision answers in
     float32 has its equal in what it answers in float64 for as few as one in five. Both lie about that far from the exact answer,
     on sides of their own: so they may lie twice that from each other. In float64 (the network; boxes and NMS stay in float32)
-    nothing of this is left; but scores above 1 - 1e-7 are one number in float32, and which of such boxes NMS keeps is left to chance.
+    nothing of this is left; but scores above 1 - 1e-7 are one number in float32, and which of their boxes NMS keeps is left to
+    chance.
     torchvision's RoIAlign in plain PyTorch, which the reference takes in float32 where the compiled one does not load, counts
     samples beyond the border as the border's: that moves regions narrower than a pixel of their map at the right or bottom border.
     """
