@@ -4,6 +4,8 @@ import json
 import pathlib
 
 from tfzoo.benchmarks.accuracy import evaluate
+from tfzoo.benchmarks.matching import describe
+from tfzoo.data.proposals import check_taken
 from tfzoo.errors import InputError
 from tfzoo.export import load
 from tfzoo.export.sidecar import files_of
@@ -28,9 +30,15 @@ def compare(artifacts, data, split="val", verbose=True, **options) -> list[dict]
         what ``evaluate`` gives for each, in the order given, and "bytes", its size on disk.
 
     Raises:
-        InputError: the artifacts are for different tasks; and what ``evaluate`` raises. All are opened before any is measured.
+        InputError: the artifacts are for different tasks; and what ``evaluate`` raises. All are opened before any is measured, so
+            that most of what may be wrong shows at once.
     """
-    tasks = {str(path): load(path).task for path in artifacts}
+    tasks = {}
+    for path in artifacts:
+        runner = load(path, image_size=options.get("image_size"))
+        runner.require_answer()
+        check_taken(str(path), runner.takes_proposals, options.get("proposals"))
+        tasks[str(path)] = runner.task
     if len(set(tasks.values())) > 1:
         told = ", ".join(f"{path} ({task})" for path, task in tasks.items())
         raise InputError(f"Artifacts of different tasks cannot be compared: {told}.")
@@ -57,11 +65,16 @@ def _pick(result, keys):
 
 
 def format_table(results: list[dict]) -> str:
-    """A table for people (Markdown); the change is that of the first number, from the first artifact's."""
+    """A table for people (Markdown).
+
+    The change is that of the first number, from the first artifact's; there is none where other classes count.
+    """
     first, metrics = results[0], METRICS[results[0]["task"]]
     leading = next(iter(metrics))
+    alike = len({result["measured_at"] for result in results}) == 1
+    size = f", at {first['measured_at']}" if alike else ""
     lines = [
-        f"{first['data']} {first['split']}, {first['pictures']} pictures, measured at {first['measured_at']}.",
+        f"{first['data']} {first['split']}, {first['pictures']} pictures{size}.",
         "",
         f"| artifact | format | MB | {' | '.join(metrics)} | change of {leading} |",
         "|---|---|---|" + "---|" * (len(metrics) + 1),
@@ -70,8 +83,12 @@ def format_table(results: list[dict]) -> str:
         cells = [result["artifact"], result["format"], f"{result['bytes'] / 1e6:.2f}"]
         cells += [_number(_pick(result, keys), ".4f") for keys in metrics.values()]
         values = _pick(result, metrics[leading]), _pick(first, metrics[leading])
-        change = None if None in values else values[0] - values[1]
-        lines.append(f"| {' | '.join([*cells, _number(change, '+.4f')])} |")
+        comparable = None not in values and result["unmatched"]["data"] == first["unmatched"]["data"]
+        lines.append(f"| {' | '.join([*cells, _number(values[0] - values[1] if comparable else None, '+.4f')])} |")
+    for result in results:
+        said = [] if alike else [f"Measured at {result['measured_at']}."]
+        for sentence in [*said, *describe(result["unmatched"], result["equated"])]:
+            lines += ["", f"{result['artifact']}: {sentence}"]
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfzoo.data.images import parse_size
+from tfzoo.data.objects import scale_found
 from tfzoo.errors import ExportError, InputError, OutputExistsError
 from tfzoo.export import sidecar as sidecars
 from tfzoo.export import verify as parity
@@ -20,7 +21,7 @@ from tfzoo.export.exporter import CHECKED_PICTURES, DEFAULT_SIZE, check_exportab
 from tfzoo.export.savedmodel import SIGNATURE, image_signature
 from tfzoo.files import claim_folder, replacing
 from tfzoo.models.base import check_images
-from tfzoo.serving.decoding import decode_batch
+from tfzoo.serving.decoding import decode_batch, resize
 from tfzoo.weights import open_model
 
 TENSOR_SIGNATURE = "tensor"
@@ -137,25 +138,32 @@ def as_sent(answer, size, image_shape) -> dict:
 def verify(model, folder, image_size=None) -> None:
     """Loads the SavedModel anew and holds both signatures against ``model.predict``, on one drawn picture and on several.
 
+    Files are sent twice as high and three times as wide as the model takes pictures, so that what is carried back shows.
+
     Raises:
         ExportError: an answer is missing, of another kind, or too far off.
     """
     loaded = tf.saved_model.load(str(folder))  # kept: a signature holds its variables weakly
-    images = np.stack(draw_pictures(None, image_size or DEFAULT_SIZE, CHECKED_PICTURES)[0])
-    want = model.predict(images, verbose=0)
-    files = np.array([_encode(image) for image in images], dtype=object)
-    shapes = np.array([image.shape[:2] for image in images], np.int32)
-    _compare(loaded.signatures[TENSOR_SIGNATURE], "images", images, want)
-    _compare(loaded.signatures[SIGNATURE], "image_bytes", files, want | {"image_shape": shapes})
+    size = image_size or DEFAULT_SIZE
+    images = np.stack(draw_pictures(None, size, CHECKED_PICTURES)[0])
+    answer = _ask(loaded.signatures[TENSOR_SIGNATURE], images=images)
+    _check(model, answer, model.predict(images, verbose=0))
+    sent = images.repeat(2, axis=1).repeat(3, axis=2)
+    taken = np.stack([resize(picture, size) for picture in sent])
+    answer = _ask(loaded.signatures[SIGNATURE], image_bytes=np.array([_encode(picture) for picture in sent], dtype=object))
+    if not (answer.pop("image_shape") == sent.shape[1:3]).all():
+        raise ExportError("The served model is wrong about the size of pictures sent as files; nothing was written.")
+    _check(model, answer, scale_found(model.predict(taken, verbose=0), size, sent.shape[1:3]))
 
 
-def _compare(signature, argument, values, want):
+def _ask(signature, **inputs):
+    ((argument, values),) = inputs.items()
     parts = [signature(**{argument: tf.constant(part)}) for part in (values[:1], values[1:])]
-    answer = {output: np.concatenate([part[output].numpy() for part in parts]) for output in parts[0]}
-    errors = parity.compare(answer, want)
-    parity.check(errors, None)
-    if errors.get("image_shape", {}).get("agreement", 1.0) < 1:
-        raise ExportError(f"The served model is wrong about the size of pictures sent as {argument}; nothing was written.")
+    return {output: np.concatenate([part[output].numpy() for part in parts]) for output in parts[0]}
+
+
+def _check(model, answer, want):
+    parity.check(parity.compare(answer, want), None, model.remembers_maxima)
 
 
 def _encode(image):

@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 from decided_detectors import PICTURES, SIZE
 from fast_cases import small
+from tiny_detector import TinyDetector
 
 from tfzoo.cli import main
-from tfzoo.errors import InputError
+from tfzoo.errors import ExportError, InputError
 from tfzoo.export import load, verify
 from tfzoo.export import sidecar as sidecars
-from tfzoo.serving import Client, export_served
+from tfzoo.serving import export_served, repository
 from tfzoo.serving.client import _typed
+from tfzoo.serving.decoding import resize
 from tfzoo.serving.repository import _encode as png
+from tfzoo.serving.repository import as_sent
 
 TWICE = tuple(2 * side for side in SIZE)
 
@@ -70,15 +73,29 @@ def test_bytes_are_answered_in_pixels_of_the_picture_sent(place, model, tmp_path
 
 def resized(images):
     """As the served graph resizes them."""
-    from tfzoo.serving.decoding import resize
-
     return np.stack([resize(image, SIZE).numpy() for image in images])
+
+
+@pytest.mark.parametrize("wrong", ["boxes", "image_shape"])
+def test_what_is_carried_back_wrongly_fails_the_check(tmp_path, monkeypatch, wrong):
+    """Sides that change places; such a model is not put in place."""
+
+    def swapped(answer, size, image_shape):
+        return as_sent(answer, size, image_shape[:, ::-1])
+
+    def decode(image_bytes, size):
+        pixels, shape = decode_batch(image_bytes, size)
+        return pixels, shape[:, ::-1]
+
+    decode_batch = repository.decode_batch
+    monkeypatch.setattr(repository, *(("as_sent", swapped) if wrong == "boxes" else ("decode_batch", decode)))
+    with pytest.raises(ExportError, match="does not answer what the model answers" if wrong == "boxes" else "wrong about the size"):
+        export_served(TinyDetector(3, image_size=SIZE), tmp_path, "tiny")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sides_that_are_stretched_unlike():
     import tensorflow as tf
-
-    from tfzoo.serving.repository import as_sent
 
     answer = {
         "boxes": tf.constant([[[1.0, 2, 3, 4]], [[1, 2, 3, 4]]]),
@@ -101,7 +118,6 @@ def test_dtypes_of_a_rest_answer():
         "image_shape": "int32",
     }
     assert _typed({"labels": [[[1]]], "scores": [[[1]]]})["labels"].dtype == np.uint8
-    assert Client("localhost:8501", "people", protocol="rest").model == "people"
 
 
 def test_a_network_of_one_size_takes_pictures_of_that_size(tmp_path, capsys):

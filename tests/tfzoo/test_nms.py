@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
+from small_graphs import run_tflite
 
 from tfzoo.layers.nms import _keep, select, top_candidates
 
@@ -111,6 +114,25 @@ def test_what_goes_suppresses_nothing():
     """The second goes because of the first; so the third, which only the second overlaps, stays."""
     for found in both_ways([(0, 0, 10, 10), (0, 4, 10, 14), (0, 8, 10, 18)], [0.75, 0.5, 0.25], [0, 0, 0], 0.3):
         assert found == [0.75, 0.25]
+
+
+class Sure(keras.Model):
+    """Keeps two of forty boxes, one beside the others, which are nearly equal; all have the score that sure ones are rounded to."""
+
+    boxes = np.linspace([[10, 10, 50, 50]], [[14, 13, 54, 53]], 40, axis=1, dtype=np.float32)
+    boxes[0, 0] += 100
+
+    def call(self, images):
+        black = ops.mean(ops.cast(images, "float32"), axis=(2, 3))[:, :1]  # 0, which a converter does not know
+        scores, labels = ops.tile(1.0 + black, (1, 40)), ops.zeros((1, 40), dtype="int32")
+        return select(self.boxes + black[..., None], scores, labels, 0.5, 5, pictures=1, falling=True)
+
+
+def test_of_equal_scores_the_first_stays_in_tflite_too(tmp_path):
+    found = run_tflite(Sure(), np.zeros((1, 32, 32, 3), np.uint8), tmp_path / "saved")
+    assert found["num_detections"] == 2
+    np.testing.assert_allclose(found["boxes"][0, :2], Sure.boxes[0, :2])
+    np.testing.assert_array_equal(found["scores"][0], [1, 1, 0, 0, 0])
 
 
 def test_classes_do_not_see_each_other():

@@ -1,6 +1,7 @@
 """``tfzoo data convert``, and the reader of what it writes."""
 
 import json
+import sys
 
 import keras
 import numpy as np
@@ -135,7 +136,9 @@ def test_a_split_is_replaced_whole(converted, tmp_path):
         converted(), converted()
     spec = converted(overwrite=True, shard_bytes=10**9)
     names = sorted(path.name for path in (tmp_path / "records").iterdir())
-    assert names == ["train-00000-of-00001.tfrecord", "train.index.npy", "train.json"]
+    assert len(names) == 3 and [name.split(".")[0] for name in names] == ["train-00000-of-00001", "train", "train"]
+    converted(overwrite=True, shard_bytes=10**9)  # the same content, under the same names
+    assert names == sorted(path.name for path in (tmp_path / "records").iterdir())
     assert_same(load_dataset(spec, "train").read(5), load_dataset(SPEC, "train").read(5))
 
 
@@ -176,17 +179,32 @@ def test_what_is_missing_or_damaged_is_named(converted, tmp_path):
     first.write_bytes(data)
     second.unlink()
     dataset = load_dataset(spec, "train")
-    with pytest.raises(InputError, match=r"00000-of-\d+\.tfrecord is damaged \(record 0 of "):
+    with pytest.raises(InputError, match=r"00000-of-\d+\.\w+\.tfrecord is damaged \(record 0 of "):
         dataset.read(0)
-    number = int(np.flatnonzero(np.load(folder / "train.index.npy")[:, 0] == 1)[0])
+    (path,) = folder.glob("train.*.index.npy")
+    index = np.load(path)
     with pytest.raises(MissingInputError, match="no shard"):
-        dataset.read(number)
-    np.save(folder / "train.index.npy", np.zeros((2, 4), np.int64))
-    with pytest.raises(InputError, match="is not the index of"):
-        load_dataset(spec, "train")
-    (folder / "train.index.npy").write_bytes(b"no array")
-    with pytest.raises(InputError, match="cannot be read"):
-        load_dataset(spec, "train")
+        dataset.read(int(np.flatnonzero(index[:, 0] == 1)[0]))
+    for wrong in (np.zeros((2, 4), np.int64), index.astype(np.float32), index + 100, -index):
+        np.save(path, wrong)
+        with pytest.raises(InputError, match="is not the index of"):
+            load_dataset(spec, "train")
+    for content in (b"no array", b""):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="cannot be read"):
+            load_dataset(spec, "train")
     (folder / "train.json").write_text(json.dumps({"format": "another"}))
     with pytest.raises(InputError, match="is not what 'tfzoo data convert' wrote"):
         load_dataset(spec, "train")
+    with pytest.raises(InputError, match="is not what 'tfzoo data convert' wrote"):
+        converted(overwrite=True)
+
+
+def test_without_tensorflow(converted, tmp_path, monkeypatch):
+    spec = converted()
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(InputError, match="need TensorFlow to be read"):
+        load_dataset(spec, "train")
+    with pytest.raises(InputError, match="need TensorFlow to be written"):
+        convert(load_dataset(SPEC, "train"), tmp_path / "new")
+    assert not (tmp_path / "new").exists()

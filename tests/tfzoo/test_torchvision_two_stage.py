@@ -222,9 +222,9 @@ def test_same_checkpoint_same_answer(name, tmp_path):
     On these seeded ResNets the float32 maps of both lie 2e-5 to 5e-5 (relative) from float64 ones, and so does the first stage:
     proposals then differ by thousandths of a pixel, and some scores by a little more than 1e-3. What torchvision answers in
     float32 has its equal in what it answers in float64 for as few as one in five. Both lie about that far from the exact answer,
-    on sides of their own: so they may lie twice that from each other. In float64 (the network; boxes and NMS stay in float32)
-    nothing of this is left; but scores above 1 - 1e-7 are one number in float32, and which of their boxes NMS keeps is left to
-    chance.
+    on sides of their own: so they may lie twice that from each other, and four in five are equal still. In float64 (the network;
+    boxes and NMS stay in float32) nothing of this is left; but scores above 1 - 1e-7 are one number in float32, and which of
+    their boxes NMS keeps is left to chance.
     torchvision's RoIAlign in plain PyTorch, which the reference takes in float32 where the compiled one does not load, counts
     samples beyond the border as the border's: that moves regions narrower than a pixel of their map at the right or bottom border.
     """
@@ -254,5 +254,6 @@ def test_same_checkpoint_same_answer(name, tmp_path):
             found, count = check_answer(answer, double, index, 0.95, f"{case} {index} in float64")
             equal, compared = equal + found, compared + count
             answer = model.predict(image[None], verbose=0)
-            check_answer(answer, theirs, index, min(1 - 2 * (1 - own), 0.98), f"{case} {index} ({own:.2f} of its own)")
+            least = min(max(1 - 2 * (1 - own), 0.8), 0.98)
+            check_answer(answer, theirs, index, least, f"{case} {index} ({own:.2f} of its own)")
     assert compared > 20 and equal / compared >= 0.98

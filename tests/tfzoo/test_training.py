@@ -119,7 +119,9 @@ def test_nothing_to_resume_and_another_model_are_refused(finished, masks_folder,
     ("changed", "sentence"),
     [
         ({"options": {"depth": 3}}, "has option depth '2', not '3'"),
-        ({"options": {"batch_norm": True}}, "has option batch_norm 'None', not 'True'"),
+        ({"options": {"depth": None}}, "has option depth '2', not 'None'"),
+        ({"options": {"batch_norm": False}}, "has option batch_norm 'True', not 'False'"),
+        ({"options": {"colour": 1}}, "has option colour 'unknown', not '1'"),
         ({"splits": ("val", None)}, "has splits train and val, not val and None"),
         ({"weights": "imagenet"}, "has weights 'None', not 'imagenet'"),
     ],
@@ -308,5 +310,6 @@ def test_the_command_line_resumes_with_and_without_what_was_given_before(finishe
     command = ["train", "unet", "--data", f"masks:{masks_folder}", "--output", str(folder), "--resume"]
     assert main(command) == 0
     assert main([*command, "--image-size", "64x96", "--batch-size", "4"]) == 0
+    assert main([*command, "--val-split", "val", "--option", "depth=2", "--option", "batch_norm=True"]) == 0  # its default
     assert main([*command, "--image-size", "96x64"]) == 2
     assert "image_size" in capfd.readouterr().err

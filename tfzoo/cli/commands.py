@@ -42,7 +42,7 @@ READ = {  # what the command line's values become in the recipe
 
 
 def run_train(args):
-    from tfzoo.training import Recipe, evaluation_command, resumed_recipe, train
+    from tfzoo.training import Recipe, evaluation_command, resumed_recipe, splits_of, train
     from tfzoo.zoo import find_entry
 
     values = {field.name: getattr(args, field.name, None) for field in dataclasses.fields(Recipe)}
@@ -52,9 +52,10 @@ def run_train(args):
             given[name] = read(given[name])
     task = find_entry(args.model).task
     recipe = resumed_recipe(args.output, given) if args.resume else Recipe.for_task(task, **given)
-    splits = None
-    if args.train_split or args.val_split:
-        splits = (args.train_split or "train", None if args.val_split == "none" else args.val_split or "val")
+    training_split, validation_split = splits_of(args.output) if args.resume else ("train", "val")
+    if args.val_split is not None:
+        validation_split = None if args.val_split == "none" else args.val_split
+    splits = (args.train_split or training_split, validation_split)
     best = train(
         args.model, args.data, args.output, recipe, args.weights, dict(args.option), splits, args.resume, proposals=args.proposals
     )

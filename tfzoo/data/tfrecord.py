@@ -1,7 +1,8 @@
 """The ``tfrecord:DIR`` reader, and ``convert``, which writes what it reads: few large files in place of many small ones.
 
-{split}.json (classes, task, names of the shards)    {split}.index.npy (where each record is: see ``INDEX``)
-{split}-00000-of-00002.tfrecord ... (a tf.train.Example a picture: see ``_FEATURES``)
+{split}.json (classes, task, and which files are the split's)
+{split}-00000-of-00002.DIGEST.tfrecord ... (a tf.train.Example a picture: see ``_FEATURES``)
+{split}.DIGEST.index.npy (where each record is: see ``INDEX``)
 
 Other programs can read the shards in order, as any TFRecord files; this reader goes to any picture at once.
 """
@@ -9,7 +10,6 @@ Other programs can read the shards in order, as any TFRecord files; this reader 
 import io
 import json
 import pathlib
-import shutil
 import sys
 import tempfile
 import zlib
@@ -43,8 +43,9 @@ _FEATURES = {  # of a record; those of its task are there
 def convert(dataset: Dataset, folder, shard_bytes: int = SHARD_BYTES, overwrite=False, verbose=True) -> pathlib.Path:
     """Writes a split for ``tfrecord:FOLDER``.
 
-    Pictures keep the bytes of their files; drawn ones, which have none, become PNGs. The shards appear once all are written, and
-    last the split's JSON, without which nothing is read: an interrupted conversion leaves no half of a split.
+    Pictures keep the bytes of their files; drawn ones, which have none, become PNGs. The files appear once all are written, under
+    names of their own, and last the split's JSON, which names them: an interrupted conversion leaves no half of a split, and a
+    split that is replaced is whole until then.
 
     Args:
         folder: other splits of the same classes may be there already.
@@ -57,39 +58,40 @@ def convert(dataset: Dataset, folder, shard_bytes: int = SHARD_BYTES, overwrite=
 
     Raises:
         OutputExistsError: the folder has the split already.
-        InputError: its other splits are of other classes or another task, or a sample cannot be read.
+        InputError: its other splits are of other classes or another task, a sample cannot be read, or TensorFlow is not installed.
     """
-    import tensorflow as tf
-
+    tf = _tensorflow("to be written")
     folder = claim_folder(folder, allow_existing=True)
     description = _describe(dataset)
     place = _check_place(folder, dataset.split, description, overwrite)
     progress = keras.utils.Progbar(len(dataset), unit_name="picture", verbose=int(verbose and sys.stdout.isatty()))
     with tempfile.TemporaryDirectory(prefix=f".{dataset.split}.", dir=folder) as draft:
-        shards, index = Shards(pathlib.Path(draft), shard_bytes), []
+        shards, index = Shards(pathlib.Path(draft), shard_bytes, tf.io.TFRecordWriter), []
         for number in range(len(dataset)):
             index.append(shards.write(_to_example(tf, dataset, number)))
             progress.update(number + 1)
         shards.close()
-        _put_in_place(place, shards.paths, np.array(index, np.int64), description)
+        _put_in_place(place, shards.paths, np.array(index, np.int64), description, pathlib.Path(draft))
     return place
 
 
 class Shards:
-    """TFRecord files in a folder, one after the other, each of which is closed once it holds so many bytes."""
+    """TFRecord files in a folder, one after the other, each of which is closed once it holds so many bytes.
 
-    def __init__(self, folder: pathlib.Path, most_bytes: int):
+    Args:
+        open_file: makes what writes records to a path.
+    """
+
+    def __init__(self, folder: pathlib.Path, most_bytes: int, open_file):
         self.folder, self.most_bytes, self.paths = folder, most_bytes, []
-        self._writer, self._offset = None, 0
+        self._open, self._writer, self._offset = open_file, None, 0
 
     def write(self, record: bytes) -> tuple[int, ...]:
         """Returns the record's line of the index."""
-        import tensorflow as tf
-
         if self._writer is None or self._offset >= self.most_bytes:
             self.close()
             self.paths.append(self.folder / str(len(self.paths)))
-            self._writer, self._offset = tf.io.TFRecordWriter(str(self.paths[-1])), 0
+            self._writer, self._offset = self._open(str(self.paths[-1])), 0
         self._writer.write(record)
         start = self._offset
         self._offset += _HEADER + len(record) + _FOOTER
@@ -117,7 +119,9 @@ def _check_place(folder, split, description, overwrite):
     if place.exists() and not overwrite:
         raise OutputExistsError(f"{folder} has a split '{split}' already: choose another output, or replace it with --overwrite.")
     for other in sorted(folder.glob("*.json")):
-        known = _read_description(other) if other != place else description
+        known = _read_description(other)
+        if other == place:
+            continue  # it is to be replaced
         for key in ("task", "class_names", "keypoint_names"):
             if known[key] != description[key]:
                 raise InputError(
@@ -127,22 +131,23 @@ def _check_place(folder, split, description, overwrite):
     return place
 
 
-def _put_in_place(place, shards, index, description):
+def _put_in_place(place, shards, index, description, draft):
     folder, split = place.parent, place.stem
-    earlier = _read_description(place)["shards"] if place.exists() else []
-    place.unlink(missing_ok=True)  # from here on the split is not there, until all of it is
-    for name in earlier:
+    earlier = _files_of(_read_description(place)) if place.exists() else []
+    np.save(draft / "index.npy", index)
+    digest = f"{zlib.crc32(index.tobytes()):08x}"
+    names = [f"{split}-{number:05d}-of-{len(shards):05d}.{digest}.tfrecord" for number in range(len(shards))]
+    files = {"shards": names, "index": f"{split}.{digest}.index.npy"}
+    for written, name in zip([*shards, draft / "index.npy"], _files_of(files), strict=True):
+        written.replace(folder / name)
+    with replacing(place) as text:
+        text.write_text(json.dumps(description | files | {"pictures": len(index)}, indent=1) + "\n")
+    for name in set(earlier) - set(_files_of(files)):
         (folder / name).unlink(missing_ok=True)
-    names = [f"{split}-{number:05d}-of-{len(shards):05d}.tfrecord" for number in range(len(shards))]
-    for shard, name in zip(shards, names, strict=True):
-        shutil.move(shard, folder / name)
-    np.save(_index_of(place), index)
-    with replacing(place) as draft:
-        draft.write_text(json.dumps(description | {"shards": names, "pictures": len(index)}, indent=1) + "\n")
 
 
-def _index_of(place):
-    return place.with_name(f"{place.stem}.index.npy")
+def _files_of(description):
+    return [*description["shards"], description["index"]]
 
 
 def _to_example(tf, dataset, number) -> bytes:
@@ -208,16 +213,20 @@ class TFRecord(Dataset):
         self.keypoint_names = description["keypoint_names"] if self.task == "keypoint" else []
         self._mirrored_points = np.array(description["mirrored_points"], np.intp)
         self._shards = [root / name for name in description["shards"]]
-        self._index = self._read_index(description["pictures"])
-        self._parse = _example_parser(root)
+        self._index = self._read_index(root / description["index"], description["pictures"])
+        self._parse = _tensorflow("to be read").train.Example.FromString
 
-    def _read_index(self, pictures):
-        path = _index_of(self._path)
+    def _read_index(self, path, pictures):
         try:
             index = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{path} cannot be read ({error}): convert the data set again.") from None
-        if index.shape != (pictures, len(INDEX)):
+        if (
+            index.shape != (pictures, len(INDEX))
+            or index.dtype != np.int64
+            or index.min(initial=0) < 0
+            or index[:, 0].max(initial=0) >= len(self._shards)
+        ):
             raise InputError(f"{path} is not the index of {self._path}'s {pictures} pictures: convert the data set again.")
         return index
 
@@ -282,12 +291,12 @@ def _read_description(path):
     return description
 
 
-def _example_parser(root):
+def _tensorflow(to_be):
     try:
         import tensorflow as tf
     except ImportError:
-        raise InputError(f"The records in {root} need TensorFlow to be read, which is not installed: install it.") from None
-    return tf.train.Example.FromString
+        raise InputError(f"TFRecord files need TensorFlow {to_be}, which is not installed: install it.") from None
+    return tf
 
 
 def _label_map(features):

@@ -43,7 +43,7 @@ def top_k(flat, k):
     return values, ops.cast(index, "int32")
 
 
-def select(boxes, scores, labels, nms_thresh, detections, pictures=None):
+def select(boxes, scores, labels, nms_thresh, detections, pictures=None, falling=False):
     """Keeps of overlapping candidates of one class the best one, and the best of all that are left.
 
     Args:
@@ -53,13 +53,16 @@ def select(boxes, scores, labels, nms_thresh, detections, pictures=None):
         nms_thresh: a candidate goes whose IoU with a better one of its class exceeds it.
         detections: N, the places in the answer.
         pictures: B, where it is known although the shapes do not tell it.
+        falling: the scores fall from candidate to candidate, but for those that are none. Then places rank the candidates: of equal
+            scores, such as the 1 that sure ones are rounded to, TFLite's kernel would take any first.
 
     Returns:
         a dict: boxes float32 [B, N, 4], scores float32 [B, N], falling, labels int32 [B, N], num_detections int32 [B]; free places
         hold 0, 0 and -1.
     """
     kept = _keep_on_tensorflow if keras.backend.backend() == "tensorflow" else _keep
-    index, count = kept(boxes, scores, labels, nms_thresh, detections, pictures)
+    ranks = ops.where(scores > 0, ops.arange(ops.shape(scores)[1], 0, -1, dtype="float32"), -1.0) if falling else scores
+    index, count = kept(boxes, ranks, labels, nms_thresh, detections, pictures)
     filled = ops.expand_dims(ops.arange(detections, dtype="int32"), 0) < ops.expand_dims(count, 1)
     boxes = ops.take_along_axis(boxes, ops.expand_dims(index, -1), axis=1)
     return {

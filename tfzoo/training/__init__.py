@@ -1,6 +1,6 @@
 """Training beyond a plain ``fit``: a recipe, checkpoints, logs and pictures."""
 
 from tfzoo.training.recipe import Recipe
-from tfzoo.training.run import evaluation_command, resumed_recipe, train
+from tfzoo.training.run import evaluation_command, resumed_recipe, splits_of, train
 
-__all__ = ["Recipe", "evaluation_command", "resumed_recipe", "train"]
+__all__ = ["Recipe", "evaluation_command", "resumed_recipe", "splits_of", "train"]

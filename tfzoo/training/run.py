@@ -16,6 +16,7 @@ from tfzoo.data.images import parse_size
 from tfzoo.data.proposals import check_taken, with_proposals
 from tfzoo.errors import InputError, MissingInputError
 from tfzoo.factory import create_model
+from tfzoo.facts import default_options
 from tfzoo.files import claim_folder
 from tfzoo.losses import inverse_frequency_weights, make_loss, median_frequency_weights
 from tfzoo.models.base import check_images
@@ -76,7 +77,8 @@ def train(
     task = entry.task
     _check_options(options)
     if resume:
-        given = {"model": model_name, "data": data, "weights": weights, "options": options, "splits": splits}
+        given = {"model": model_name, "data": data, "weights": weights, "splits": splits}
+        _refuse_other_options(output, entry, options)
         recipe, options, splits, stored_proposals = _stored_settings(output, given, recipe)
         proposals = stored_proposals if proposals is None else str(proposals)
     check_taken(model_name, entry.build_class().takes_proposals, proposals)
@@ -150,6 +152,11 @@ def resumed_recipe(output, given: dict) -> Recipe | None:
             f"{name} is {value}, but the training in {output} began with {stored.get(name)}: leave it out, or begin a new training."
         )
     return Recipe(**stored | extent) if extent else None
+
+
+def splits_of(output) -> tuple[str, str | None]:
+    """The training and the validation split (None: without one) of the training in a folder."""
+    return tuple(_read_settings(output)["splits"])
 
 
 def _as_stored(value):
@@ -321,7 +328,7 @@ def _stored_settings(output, given, recipe):
     """What a training began with: its recipe, in which ``recipe`` may change the extent; options, splits and proposals.
 
     Args:
-        given: "model", "data", "weights", "options" and "splits" as they are given now: the same ones, or empty.
+        given: "model", "data", "weights" and "splits" as they are given now: the same ones, or None.
     """
     stored = _read_settings(output)
     _refuse_others(output, stored, given)
@@ -336,15 +343,24 @@ def _stored_settings(output, given, recipe):
 
 def _refuse_others(output, stored, given):
     """Raises an InputError where something is given that a training did not begin with, and that would be ignored."""
-    options = {f"option {key}": (value, stored["options"].get(key)) for key, value in given["options"].items()}
-    known = {key: (given[key], stored[key]) for key in ("model", "data", "splits")}
-    if "weights" in stored:  # earlier trainings did not say
-        known["weights"] = given["weights"] and str(given["weights"]), stored["weights"]
-    for what, (value, own) in (known | options).items():
-        if value is not None and _as_stored(value) != own:
-            raise InputError(
-                f"The training in {output} has {what} {_shown(own)}, not {_shown(value)}: resume it with the same one."
-            )
+    for what, value in given.items():
+        value = _as_stored(value if what == "splits" or value is None else str(value))
+        if value is not None and value != stored.get(what, value):  # earlier trainings did not tell their weights
+            raise _began_otherwise(output, what, stored[what], value)
+
+
+def _refuse_other_options(output, entry, options):
+    """The same for the model's own options."""
+    own, defaults = _read_settings(output)["options"], default_options(entry)
+    for key, value in options.items():
+        if key in own and _as_stored(value) != own[key]:
+            raise _began_otherwise(output, f"option {key}", own[key], value)
+        if key not in own and repr(value) != defaults.get(key):
+            raise _began_otherwise(output, f"option {key}", defaults.get(key, "unknown"), value)
+
+
+def _began_otherwise(output, what, own, value):
+    return InputError(f"The training in {output} has {what} {_shown(own)}, not {_shown(value)}: resume it as it began.")
 
 
 def _shown(value):
