@@ -11,15 +11,16 @@ import tensorflow as tf
 from keras import ops
 from small_graphs import run_tflite
 
-from tfzoo.layers.nms import _keep, select, top_candidates
+from tfzoo.layers.nms import _keep, in_order, select, top_candidates
 
 
 def drawn(seed, batch=2, count=120, classes=4, side=200):
-    """Boxes that overlap a lot, their scores, a third of them none, and their labels."""
+    """Boxes that overlap a lot, their scores, falling but for a third of them that are none, and their labels."""
     rng = np.random.default_rng(seed)
     corners, sides = rng.uniform(0, side, (batch, count, 2)), rng.uniform(5, side / 3, (batch, count, 2))
     boxes = np.minimum(np.concatenate([corners, corners + sides], axis=-1), side).astype(np.float32)
-    scores = rng.uniform(-0.5, 1, (batch, count)).astype(np.float32)
+    scores = -np.sort(-rng.uniform(0, 1, (batch, count)).astype(np.float32))
+    scores[rng.uniform(size=scores.shape) < 1 / 3] = -1
     return boxes, scores, rng.integers(0, classes, (batch, count)).astype(np.int32)
 
 
@@ -125,7 +126,7 @@ class Sure(keras.Model):
     def call(self, images):
         black = ops.mean(ops.cast(images, "float32"), axis=(2, 3))[:, :1]  # 0, which a converter does not know
         scores, labels = ops.tile(1.0 + black, (1, 40)), ops.zeros((1, 40), dtype="int32")
-        return select(self.boxes + black[..., None], scores, labels, 0.5, 5, pictures=1, falling=True)
+        return select(self.boxes + black[..., None], scores, labels, 0.5, 5, pictures=1)
 
 
 def test_of_equal_scores_the_first_stays_in_tflite_too(tmp_path):
@@ -133,6 +134,16 @@ def test_of_equal_scores_the_first_stays_in_tflite_too(tmp_path):
     assert found["num_detections"] == 2
     np.testing.assert_allclose(found["boxes"][0, :2], Sure.boxes[0, :2])
     np.testing.assert_array_equal(found["scores"][0], [1, 1, 0, 0, 0])
+
+
+def test_candidates_in_order():
+    rng = np.random.default_rng(0)
+    values, boxes, labels = rng.permutation(24).reshape(2, 12).astype(np.float32), rng.uniform(size=(2, 12, 4)), np.arange(24)
+    found = in_order(values, boxes.astype(np.float32), labels.reshape(2, 12).astype(np.int32))
+    for picture in range(2):
+        order = np.argsort(-values[picture])
+        for got, given in zip(found, (values, boxes.astype(np.float32), labels.reshape(2, 12)), strict=True):
+            np.testing.assert_array_equal(got[picture], given[picture][order])
 
 
 def test_classes_do_not_see_each_other():

@@ -43,25 +43,32 @@ def top_k(flat, k):
     return values, ops.cast(index, "int32")
 
 
-def select(boxes, scores, labels, nms_thresh, detections, pictures=None, falling=False):
+def in_order(values, *others):
+    """Candidates in the order of their values, float32 [B, M], the largest first; ``others``, [B, M] or [B, M, C], go along."""
+    values, order = top_k(values, ops.shape(values)[1])
+    return values, *(ops.take_along_axis(x, order if len(x.shape) == 2 else ops.expand_dims(order, -1), axis=1) for x in others)
+
+
+def select(boxes, scores, labels, nms_thresh, detections, pictures=None):
     """Keeps of overlapping candidates of one class the best one, and the best of all that are left.
+
+    The candidates come in order, and it is their places that rank them: of equal scores, such as the 1 that sure ones are rounded
+    to, TFLite's kernel would take any first.
 
     Args:
         boxes: float32 [B, M, 4].
-        scores: float32 [B, M]; candidates with scores of 0 or less are none.
+        scores: float32 [B, M], falling, but for those of 0 or less, whose candidates are none.
         labels: int32 [B, M].
         nms_thresh: a candidate goes whose IoU with a better one of its class exceeds it.
         detections: N, the places in the answer.
         pictures: B, where it is known although the shapes do not tell it.
-        falling: the scores fall from candidate to candidate, but for those that are none. Then places rank the candidates: of equal
-            scores, such as the 1 that sure ones are rounded to, TFLite's kernel would take any first.
 
     Returns:
         a dict: boxes float32 [B, N, 4], scores float32 [B, N], falling, labels int32 [B, N], num_detections int32 [B]; free places
         hold 0, 0 and -1.
     """
     kept = _keep_on_tensorflow if keras.backend.backend() == "tensorflow" else _keep
-    ranks = ops.where(scores > 0, ops.arange(ops.shape(scores)[1], 0, -1, dtype="float32"), -1.0) if falling else scores
+    ranks = ops.where(scores > 0, ops.arange(ops.shape(scores)[1], 0, -1, dtype="float32"), -1.0)
     index, count = kept(boxes, ranks, labels, nms_thresh, detections, pictures)
     filled = ops.expand_dims(ops.arange(detections, dtype="int32"), 0) < ops.expand_dims(count, 1)
     boxes = ops.take_along_axis(boxes, ops.expand_dims(index, -1), axis=1)

@@ -7,7 +7,7 @@ from tfzoo.layers.box_coder import BoxCoder
 from tfzoo.layers.boxes import clip_boxes
 from tfzoo.layers.detection_head import over_levels, small_convolution
 from tfzoo.layers.matcher import BACKGROUND, match, matched_boxes
-from tfzoo.layers.nms import select, top_k
+from tfzoo.layers.nms import in_order, select, top_k
 from tfzoo.layers.sampler import choose_balanced
 from tfzoo.losses.smooth_l1 import smooth_l1
 
@@ -76,14 +76,14 @@ class Proposals(keras.layers.Layer):
             logits, index = top_k(objectness[:, first : first + count], self.before[which])
             numbers = ops.take_along_axis(deltas[:, first : first + count], ops.expand_dims(index, -1), axis=1)
             boxes = CODER.decode(numbers, ops.take(anchors[first : first + count], index, axis=0))
-            parts.append((boxes, logits, ops.full_like(index, level)))
+            parts.append((logits, boxes, ops.full_like(index, level)))
             first = first + count
-        boxes, logits, levels = (ops.concatenate(values, axis=1) for values in zip(*parts, strict=True))
+        # By logits: of probabilities that are rounded to 1 none is the better one.
+        logits, boxes, levels = in_order(*(ops.concatenate(values, axis=1) for values in zip(*parts, strict=True)))
         boxes = clip_boxes(boxes, *resized)
         sides = boxes[..., 2:] - boxes[..., :2]
         wanted = ops.logical_and(ops.all(sides >= MIN_SIDE, axis=-1), ops.sigmoid(logits) >= self.score_thresh)
-        # Ranked by logits, above 0: probabilities near 1 would be rounded to one number, and their order left to each runtime.
-        scores = ops.where(wanted, logits - ops.min(logits, axis=1, keepdims=True) + 1.0, -1.0)
+        scores = ops.where(wanted, 1.0, -1.0)  # the order is all that counts
         return select(boxes, scores, levels, self.nms_thresh, self.after[which], pictures=ops.shape(images)[0])["boxes"]
 
     def compute_output_spec(self, images, objectness, deltas, training=False):

@@ -224,7 +224,7 @@ class Detector(BoxDetector):
         return self.head_losses(heads, truth["boxes"], truth["labels"], truth["real"], self.anchors(image_size))
 
     def candidates(self, heads, anchors, image_size):
-        """Returns what may be detections: boxes float32 [B, M, 4], scores float32 [B, M], labels int32 [B, M].
+        """Returns what may be detections, best first: boxes float32 [B, M, 4], scores float32 [B, M], labels int32 [B, M].
 
         Args:
             heads: as the network returns them.

@@ -7,7 +7,7 @@ from tfzoo.layers.boxes import clip_boxes
 from tfzoo.layers.detection_head import freeze_backbone
 from tfzoo.layers.detection_input import multiple_above
 from tfzoo.layers.fpn import feature_pyramid_network, level_sizes
-from tfzoo.layers.nms import top_candidates
+from tfzoo.layers.nms import in_order, top_candidates
 from tfzoo.models.detector import Detector
 
 RESNET_STAGES = ("layer4", "layer3", "layer2", "layer1", "conv1")  # from coarse to fine
@@ -62,15 +62,14 @@ class PyramidDetector(Detector):
             level = {name: x[:, first : first + count] for name, x in heads.items()}
             parts.append(self._of_level(level, anchors[first : first + count]))
             first = first + count
-        boxes, scores, labels = (ops.concatenate(values, axis=1) for values in zip(*parts, strict=True))
-        return clip_boxes(boxes, *image_size), scores, labels
+        values, boxes, labels = in_order(*(ops.concatenate(values, axis=1) for values in zip(*parts, strict=True)))
+        scores = self.scores_of(values)
+        return clip_boxes(boxes, *image_size), ops.where(scores > self.score_thresh, scores, -1.0), labels
 
     def _of_level(self, heads, anchors):
         values, index, labels = top_candidates(self.ranking(heads), self.topk_candidates)
         numbers = ops.take_along_axis(heads["bbox_regression"], ops.expand_dims(index, -1), axis=1)
-        boxes = self.decode(numbers, ops.take(anchors, index, axis=0))
-        scores = self.scores_of(values)
-        return boxes, ops.where(scores > self.score_thresh, scores, -1.0), labels
+        return values, self.decode(numbers, ops.take(anchors, index, axis=0)), labels
 
 
 def pyramid(pixels, backbone, p6_from, width_multiplier, norm_epsilon):

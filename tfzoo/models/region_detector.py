@@ -275,7 +275,7 @@ class DeployedRegions(DeployedModel):
         network = self.network
         resized, _ = network.input_sizes(given)
         limits = network.box_nms_thresh, network.box_detections_per_img
-        answer = select(*network.candidates(heads, resized), *limits, pictures=pictures, falling=True)
+        answer = select(*network.candidates(heads, resized), *limits, pictures=pictures)
         boxes, columns, to_given = answer["boxes"], answer["labels"], per_box(given, resized)
         found = ops.expand_dims(columns >= 0, -1)
         labels = ops.where(columns >= 0, columns - network.first_column, PADDING_LABEL)
