@@ -206,6 +206,7 @@ def test_the_command_line_takes_the_recipe_of_the_task(few, monkeypatch, tmp_pat
     flags = ["--scale", "0.5", "1", "--flip", "none", "--iou-crop", "--zoom-out", "4", "--epochs", "7", "--image-size", "64x96"]
     assert cli.main(["train", MODEL, *common, *flags]) == 0
     monkeypatch.setattr("tfzoo.training.resumed_recipe", lambda output, given: given or None)
+    monkeypatch.setattr("tfzoo.training.splits_of", lambda output: ("train", "val"))
     assert cli.main(["train", MODEL, *common, "--resume"]) == 0
     changed = {"scale": (0.5, 1.0), "flip": None, "iou_crop": True, "zoom_out": 4.0, "epochs": 7, "image_size": (64, 96)}
     assert given == [Recipe.for_task("detection"), Recipe(), Recipe.for_task("detection", **changed), None]

@@ -351,7 +351,8 @@ def _refuse_others(output, stored, given):
 
 def _refuse_other_options(output, entry, options):
     """The same for the model's own options."""
-    own, defaults = _read_settings(output)["options"], default_options(entry)
+    own = _read_settings(output)["options"]
+    defaults = default_options(entry) if options.keys() - own.keys() else {}
     for key, value in options.items():
         if key in own and _as_stored(value) != own[key]:
             raise _began_otherwise(output, f"option {key}", own[key], value)
