@@ -18,13 +18,15 @@ METRICS = {  # of each task, the leading one first: what people call it, and whe
 }
 
 
-def compare(artifacts, data, split="val", verbose=True, **options) -> list[dict]:
+def compare(
+    artifacts, data, split="val", image_size=None, threads=None, max_detections=None, proposals=None, verbose=True
+) -> list[dict]:
     """Measures artifacts of one task on the same pictures.
 
     Args:
-        artifacts: paths; data, split: see ``accuracy.evaluate``.
+        artifacts: paths.
+        data, split, image_size, threads, max_detections, proposals: as in ``accuracy.evaluate``, the same for all.
         verbose: say which artifact is measured, and how far that is.
-        **options: of ``accuracy.evaluate``, the same for all.
 
     Returns:
         what ``evaluate`` gives for each, in the order given, and "bytes", its size on disk.
@@ -33,21 +35,20 @@ def compare(artifacts, data, split="val", verbose=True, **options) -> list[dict]
         InputError: the artifacts are for different tasks; and what ``evaluate`` raises. All are opened before any is measured, so
             that most of what may be wrong shows at once.
     """
-    tasks = {}
-    for path in artifacts:
-        runner = load(path, image_size=options.get("image_size"))
-        runner.require_answer()
-        check_taken(str(path), runner.takes_proposals, options.get("proposals"))
-        tasks[str(path)] = runner.task
-    if len(set(tasks.values())) > 1:
-        told = ", ".join(f"{path} ({task})" for path, task in tasks.items())
+    runners = [load(path, threads, image_size) for path in artifacts]
+    if len({runner.task for runner in runners}) > 1:
+        told = ", ".join(f"{runner.path} ({runner.task})" for runner in runners)
         raise InputError(f"Artifacts of different tasks cannot be compared: {told}.")
+    for runner in runners:
+        runner.require_answer()
+        check_taken(str(runner.path), runner.takes_proposals, proposals)
     results = []
-    for number, path in enumerate(artifacts, start=1):
+    for number, runner in enumerate(runners, start=1):
         if verbose:
-            print(f"[{number}/{len(artifacts)}] {path}", flush=True)
-        size = sum(file.stat().st_size for file in files_of(path))
-        results.append(evaluate(path, data, split, verbose=verbose, **options) | {"bytes": size})
+            print(f"[{number}/{len(runners)}] {runner.path}", flush=True)
+        limits = {"max_detections": max_detections, "proposals": proposals}
+        result = evaluate(runner, data, split, image_size, verbose=verbose, **limits)
+        results.append(result | {"bytes": sum(file.stat().st_size for file in files_of(runner.path))})
     return results
 
 

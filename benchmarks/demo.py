@@ -16,7 +16,7 @@ from tfzoo.errors import InputError
 from tfzoo.export import export, load, verify
 from tfzoo.training import Recipe, train
 from tfzoo.training.callbacks import DRAWN_SCORE
-from tfzoo.training.run import SETTINGS
+from tfzoo.training.settings import SETTINGS
 from tfzoo.visualization import comparison, contact_sheet, draw_boxes, draw_found, save_image
 from tfzoo.weights import load_model
 from tfzoo.zoo import find_entry

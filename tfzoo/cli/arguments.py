@@ -149,7 +149,7 @@ def _add_train(subparsers):
         metavar="N|HxW",
         help="every ten batches have another one of these sizes; detectors of boxes only",
     )
-    parser.add_argument("--proposals", metavar="DIR", help="Fast R-CNN: the folder that 'tfzoo data proposals' wrote")
+    _add_proposals_folder(parser)
     parser.add_argument("--train-split", help="default: train, or what the resumed training began with")
     parser.add_argument("--val-split", help="default: val, likewise; 'none' trains without one")
     parser.add_argument(
@@ -287,8 +287,7 @@ def _add_data_commands(subparsers):
         "Count pictures, classes and boxes, find odd boxes, and draw a contact sheet.",
         "tfzoo data inspect coco:DIR --split train --output inspected",
     )
-    parser.add_argument("data", metavar="SPEC", help=SPECS)
-    parser.add_argument("--split", default="train")
+    _add_spec(parser)
     parser.add_argument("--task", help="semantic, detection, instance or keypoint (default: the first that the data set has)")
     parser.add_argument("--output", metavar="DIR", help="folder for inspection.json, table.md and contact.png")
     parser.add_argument("--anchors", type=values.count, metavar="N", help="also find N sizes of anchors that fit the boxes")
@@ -302,8 +301,7 @@ def _add_data_commands(subparsers):
         "Write a split as TFRecord files: few large ones in place of many small ones, read as tfrecord:DIR.",
         "tfzoo data convert coco:DIR --split train --task instance --output converted",
     )
-    parser.add_argument("data", metavar="SPEC", help=SPECS)
-    parser.add_argument("--split", default="train")
+    _add_spec(parser)
     parser.add_argument("--task", help="whose labels are written (default: the first that the data set has)")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder; other splits of the same data set may be in it")
     parser.add_argument(
@@ -375,6 +373,11 @@ def _add_artifact(parser):
 
 def _add_data(parser):
     parser.add_argument("--data", required=True, metavar="SPEC", help=SPECS)
+
+
+def _add_spec(parser):
+    parser.add_argument("data", metavar="SPEC", help=SPECS)
+    parser.add_argument("--split", default="train")
 
 
 def _add_image_size(parser, more=""):

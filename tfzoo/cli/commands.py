@@ -204,8 +204,8 @@ def run_benchmark_accuracy(args):
     from tfzoo.files import claim_folder
 
     folder = claim_folder(args.output, args.overwrite) if args.output else None
-    options = {"image_size": args.image_size, "threads": args.threads, "max_detections": args.max_detections}
-    results = comparison.compare(args.artifact, args.data, args.split, proposals=args.proposals, **options)
+    limits = args.max_detections, args.proposals
+    results = comparison.compare(args.artifact, args.data, args.split, args.image_size, args.threads, *limits)
     print(comparison.format_table(results))
     if folder:
         comparison.save(results, folder)

@@ -113,9 +113,8 @@ def _keep_on_tensorflow(boxes, scores, labels, nms_thresh, detections, pictures)
 
 
 def _keep(boxes, scores, labels, nms_thresh, detections, pictures):
-    """The same from elementary operators: what a kept better candidate suppresses goes, until nothing changes any more."""
-    scores, order = ops.top_k(scores, scores.shape[1])
-    apart = ops.take_along_axis(class_offsets(boxes, labels), ops.expand_dims(order, -1), axis=1)
+    """The same from elementary operators: what a kept candidate before it suppresses goes, until nothing changes any more."""
+    apart = class_offsets(boxes, labels)
     better = ops.triu(ops.ones((scores.shape[1], scores.shape[1]), dtype="bool"), k=1)  # row before column
     suppresses = ops.logical_and(box_iou(apart, apart) > nms_thresh, better)
     real = scores > 0
@@ -131,8 +130,7 @@ def _keep(boxes, scores, labels, nms_thresh, detections, pictures):
     keep, _ = ops.while_loop(still_changing, again, (real, ops.any(real)))
     places = min(detections, keep.shape[1])
     rank = ops.where(keep, -ops.arange(keep.shape[1], dtype="float32"), -float(keep.shape[1]))
-    _, first = ops.top_k(rank, places)
-    index = ops.take_along_axis(order, first, axis=1)
+    _, index = ops.top_k(rank, places)
     index = ops.pad(index, [[0, 0], [0, detections - places]])
     count = ops.minimum(ops.sum(ops.cast(keep, "int32"), axis=1), detections)
     return ops.cast(index, "int32"), count

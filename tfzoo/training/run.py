@@ -1,10 +1,7 @@
 """``tfzoo train``: one training, from a data set to checkpoints."""
 
-import dataclasses
-import json
 import os
 import pathlib
-import shlex
 import sys
 import time
 
@@ -14,19 +11,18 @@ import numpy as np
 from tfzoo.data import load_dataset
 from tfzoo.data.images import parse_size
 from tfzoo.data.proposals import check_taken, with_proposals
-from tfzoo.errors import InputError, MissingInputError
+from tfzoo.errors import InputError
 from tfzoo.factory import create_model
-from tfzoo.facts import default_options
 from tfzoo.files import claim_folder
 from tfzoo.losses import inverse_frequency_weights, make_loss, median_frequency_weights
 from tfzoo.models.base import check_images
 from tfzoo.training.callbacks import BEST, LAST, Checkpoints, CocoEvaluation, Pictures, TimeBudget, read_state
 from tfzoo.training.interruption import Interruption
 from tfzoo.training.recipe import Recipe
+from tfzoo.training.settings import stored_settings, update_settings, write_settings
 from tfzoo.weights import load_model
 from tfzoo.zoo import find_entry
 
-SETTINGS = "training.json"
 SPLITS = "train", "val"
 CHECKPOINT_SECONDS = 30
 MOST_LOADING_THREADS = 8
@@ -78,8 +74,7 @@ def train(
     _check_options(options)
     if resume:
         given = {"model": model_name, "data": data, "weights": weights, "splits": splits}
-        _refuse_other_options(output, entry, options)
-        recipe, options, splits, stored_proposals = _stored_settings(output, given, recipe)
+        recipe, options, splits, stored_proposals = stored_settings(output, entry, given, recipe, options)
         proposals = stored_proposals if proposals is None else str(proposals)
     check_taken(model_name, entry.build_class().takes_proposals, proposals)
     recipe = recipe or Recipe.for_task(task)
@@ -100,9 +95,9 @@ def train(
         _restore(model, stored)
     claim_folder(output, allow_existing=resume)
     if stored is None:
-        _write_settings(output, model_name, data, splits, recipe, weights, options, proposals)
+        write_settings(output, model_name, data, splits, recipe, weights, options, proposals)
     else:
-        _update_settings(output, recipe, proposals)
+        update_settings(output, recipe, proposals)
     checkpoints, interruption = Checkpoints(output, MONITORS[task], CHECKPOINT_SECONDS), Interruption()
     validation = validation_data and _batches(validation_data, recipe.batch_size, size)
     try:
@@ -131,43 +126,6 @@ def train(
             if hasattr(loader, "close"):
                 loader.close()
     return output / BEST
-
-
-def resumed_recipe(output, given: dict) -> Recipe | None:
-    """The recipe that ``train`` takes to resume with what a person gives; None where that changes nothing.
-
-    Args:
-        output: the training's folder.
-        given: names and values of the recipe's fields.
-
-    Raises:
-        InputError: something is given, other than ``epochs`` and ``minutes``, that the training did not begin with.
-    """
-    stored = _read_settings(output)["recipe"]
-    changes = {name: value for name, value in given.items() if _as_stored(value) != stored.get(name)}
-    extent = {name: changes.pop(name) for name in ("epochs", "minutes") if name in changes}
-    if changes:
-        name, value = next(iter(changes.items()))
-        raise InputError(
-            f"{name} is {value}, but the training in {output} began with {stored.get(name)}: leave it out, or begin a new training."
-        )
-    return Recipe(**stored | extent) if extent else None
-
-
-def splits_of(output) -> tuple[str, str | None]:
-    """The training and the validation split (None: without one) of the training in a folder."""
-    return tuple(_read_settings(output)["splits"])
-
-
-def _as_stored(value):
-    return json.loads(json.dumps(value))
-
-
-def evaluation_command(best) -> str:
-    """The command line that measures what ``train`` returned, on the data that it was trained with."""
-    stored = json.loads(pathlib.Path(best).with_name(SETTINGS).read_text())
-    command = ["tfzoo", "evaluate", str(best), "--data", stored["data"], "--split", stored["splits"][1] or "SPLIT"]
-    return shlex.join(command + (["--proposals", stored["proposals"]] if stored["proposals"] else []))
 
 
 def _build(model_name, dataset, size, recipe, weights, options):
@@ -295,84 +253,3 @@ def _restore(model, stored):
     model.optimizer.build(model.trainable_variables)
     for variable, value in zip(model.optimizer.variables, stored.optimizer.variables, strict=True):
         variable.assign(value)
-
-
-def _write_settings(output, model_name, data, splits, recipe, weights, options, proposals):
-    settings = {
-        "model": model_name,
-        "data": data,
-        "splits": splits,
-        "weights": weights if weights is None else str(weights),
-        "options": options,
-    }
-    _write(output, settings, recipe, proposals)
-
-
-def _update_settings(output, recipe, proposals):
-    """What a resumed training may change."""
-    _write(output, _read_settings(output), recipe, proposals)
-
-
-def _write(output, settings, recipe, proposals):
-    from tfzoo import __version__
-
-    settings |= {
-        "proposals": proposals if proposals is None else str(proposals),
-        "recipe": dataclasses.asdict(recipe),
-        "versions": {"tfzoo": __version__, "keras": keras.__version__},
-    }
-    (output / SETTINGS).write_text(json.dumps(settings, indent=1))
-
-
-def _stored_settings(output, given, recipe):
-    """What a training began with: its recipe, in which ``recipe`` may change the extent; options, splits and proposals.
-
-    Args:
-        given: "model", "data", "weights" and "splits" as they are given now: the same ones, or None.
-    """
-    stored = _read_settings(output)
-    _refuse_others(output, stored, given)
-    own = Recipe(**stored["recipe"])
-    if recipe is not None:
-        minutes = own.minutes if recipe.minutes is None else recipe.minutes
-        if (minutes is None) != (own.minutes is None):
-            raise InputError(f"The training in {output} began without minutes: resume it with epochs alone.")
-        own = dataclasses.replace(own, epochs=recipe.epochs, minutes=minutes)
-    return own, stored["options"], tuple(stored["splits"]), stored.get("proposals")
-
-
-def _refuse_others(output, stored, given):
-    """Raises an InputError where something is given that a training did not begin with, and that would be ignored."""
-    for what, value in given.items():
-        value = _as_stored(value if what == "splits" or value is None else str(value))
-        if value is not None and value != stored.get(what, value):  # earlier trainings did not tell their weights
-            raise _began_otherwise(output, what, stored[what], value)
-
-
-def _refuse_other_options(output, entry, options):
-    """The same for the model's own options."""
-    own = _read_settings(output)["options"]
-    defaults = default_options(entry) if options.keys() - own.keys() else {}
-    for key, value in options.items():
-        if key in own and _as_stored(value) != own[key]:
-            raise _began_otherwise(output, f"option {key}", own[key], value)
-        if key not in own and repr(value) != defaults.get(key):
-            raise _began_otherwise(output, f"option {key}", defaults.get(key, "unknown"), value)
-
-
-def _began_otherwise(output, what, own, value):
-    return InputError(f"The training in {output} has {what} {_shown(own)}, not {_shown(value)}: resume it as it began.")
-
-
-def _shown(value):
-    return " and ".join(map(str, value)) if isinstance(value, (list, tuple)) else f"'{value}'"
-
-
-def _read_settings(output):
-    output = pathlib.Path(output)
-    path = output / SETTINGS
-    if not path.is_file() or not (output / LAST).is_file():
-        raise MissingInputError(
-            f"There is no training to resume in {output} (no {SETTINGS} and {LAST}): leave out --resume to begin one."
-        )
-    return json.loads(path.read_text())
