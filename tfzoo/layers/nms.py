@@ -84,14 +84,17 @@ def class_offsets(boxes, labels):
     """Boxes of different classes apart from each other, all scaled to about one.
 
     Classes lie on a grid of ten columns, not in a row: the smaller the offsets, the less float32 rounds the boxes, here by a
-    millionth of the picture's side for a hundred classes. Boxes without an area, as clipping leaves them, all become one box of
-    their class beside the others, so that one of them is left: TFLite's kernel would give such a box again and again.
+    millionth of the picture's side for a hundred classes. Boxes without an area, as clipping leaves them or as this rounding makes
+    them of the thinnest, all become one box of their class beside the others, so that one of them is left: TFLite's kernel would
+    give such a box again and again.
     """
     largest = ops.maximum(ops.max(ops.abs(boxes), axis=(1, 2), keepdims=True), 1e-6)
-    empty = ops.expand_dims(box_area(boxes) <= 0, -1)
-    aside = ops.convert_to_tensor([1.5, 1.5, 2.5, 2.5], "float32")
     cell = ops.stack([labels % 10, labels // 10], axis=-1)
-    return ops.where(empty, aside, boxes / largest) + 3.0 * ops.cast(ops.concatenate([cell, cell], axis=-1), "float32")
+    offsets = 3.0 * ops.cast(ops.concatenate([cell, cell], axis=-1), "float32")
+    apart = boxes / largest + offsets
+    empty = ops.expand_dims(box_area(apart) <= 0, -1)
+    aside = ops.convert_to_tensor([1.5, 1.5, 2.5, 2.5], "float32")
+    return ops.where(empty, aside + offsets, apart)
 
 
 def _keep_on_tensorflow(boxes, scores, labels, nms_thresh, detections, pictures):
