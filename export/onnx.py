@@ -5,6 +5,7 @@ import logging
 import tensorflow as tf
 
 from tfzoo.errors import ExportError
+from tfzoo.export import onnx_rewrites
 from tfzoo.export.savedmodel import SIGNATURE
 
 OPSET = 18
@@ -41,6 +42,7 @@ def convert(saved_model) -> bytes:
     names = dict(zip([output.name for output in proto.graph.output], sorted(signature.structured_outputs), strict=True))
     inputs = dict(zip([value.name for value in proto.graph.input], specs, strict=True))
     _rename(proto.graph, names | inputs)
+    onnx_rewrites.rewrite(proto)
     used = {node.domain for node in proto.graph.node}
     for opset in [opset for opset in proto.opset_import if opset.domain not in used]:
         proto.opset_import.remove(opset)  # tf2onnx always imports ai.onnx.ml

@@ -8,7 +8,7 @@ from tfzoo.analysis import without_weights
 from tfzoo.backbones.mobilenet_v3 import mobilenet_v3_large_features, squeeze_excitation
 from tfzoo.backbones.resnet import resnet_features
 from tfzoo.errors import InputError
-from tfzoo.layers.aspp import BroadcastLike, atrous_spatial_pyramid_pooling, image_pooling
+from tfzoo.layers.aspp import atrous_spatial_pyramid_pooling, image_pooling
 from tfzoo.layers.convolution import (
     conv_norm_relu,
     convolution,
@@ -234,11 +234,6 @@ def test_pyramid_sees_at_each_rate():
     joined = np.asarray(keras.Model(model.input, model.get_layer("aspp.convs").output)(picture))[0, 0]
     assert [np.flatnonzero(joined[:, 2 * index]).tolist() for index in (1, 2)] == [[5, 7, 9], [2, 7, 12]]
     assert joined.shape == (15, 8) and model.output.shape[-1] == 2
-
-
-def test_broadcast_like_takes_each_pictures_own():
-    x, reference = array(2, 1, 1, 3), np.zeros((2, 4, 5, 9), np.float32)
-    np.testing.assert_array_equal(BroadcastLike()([x, reference]), np.broadcast_to(x, (2, 4, 5, 3)))
 
 
 def test_names_are_those_of_torch_modules():

@@ -4,9 +4,9 @@ Chen, Papandreou, Schroff, Adam 2017: Rethinking Atrous Convolution for Semantic
 """
 
 import keras
-from keras import ops
 
 from tfzoo.layers.convolution import conv_norm_relu, convolution_norm, he_fan_out
+from tfzoo.layers.resizing import ResizeLike
 
 
 def atrous_spatial_pyramid_pooling(x, filters, rates, name, convolution=conv_norm_relu, initializer=he_fan_out):
@@ -31,18 +31,4 @@ def image_pooling(x, filters, name, initializer=he_fan_out):
     """The mean over the map, a 1x1 convolution (NAME.1) with its norm (NAME.2), and repeated over the map."""
     mean = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}.0")(x)
     mean = convolution_norm(mean, filters, 1, f"{name}.1", f"{name}.2", initializer=initializer)
-    return BroadcastLike(name=f"{name}.broadcast")([mean, x])
-
-
-@keras.saving.register_keras_serializable("tfzoo")
-class BroadcastLike(keras.layers.Layer):
-    """Repeats [B, 1, 1, C] over the height and width of a reference; call it on [x, reference]."""
-
-    def call(self, inputs):
-        x, reference = inputs
-        batch, height, width = ops.shape(reference)[:3]
-        return ops.broadcast_to(x, (batch, height, width, x.shape[-1]))
-
-    def compute_output_shape(self, shapes):
-        (batch, _, _, channels), (_, height, width, _) = shapes
-        return batch, height, width, channels
+    return ResizeLike(name=f"{name}.broadcast")([mean, x])  # which repeats a single pixel; runtimes keep their layout over it
