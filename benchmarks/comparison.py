@@ -19,7 +19,7 @@ METRICS = {  # of each task, the leading one first: what people call it, and whe
 
 
 def compare(
-    artifacts, data, split="val", image_size=None, threads=None, max_detections=None, proposals=None, verbose=True
+    artifacts, data, split="val", image_size=None, threads=None, max_detections=None, proposals=None, verbose=True, folder=None
 ) -> list[dict]:
     """Measures artifacts of one task on the same pictures.
 
@@ -27,6 +27,7 @@ def compare(
         artifacts: paths.
         data, split, image_size, threads, max_detections, proposals: as in ``accuracy.evaluate``, the same for all.
         verbose: say which artifact is measured, and how far that is.
+        folder: where the results are saved, after each artifact those that are known by then; see ``save``.
 
     Returns:
         what ``evaluate`` gives for each, in the order given, and "bytes", its size on disk.
@@ -49,6 +50,8 @@ def compare(
         limits = {"max_detections": max_detections, "proposals": proposals}
         result = evaluate(runner, data, split, image_size, verbose=verbose, **limits)
         results.append(result | {"bytes": sum(file.stat().st_size for file in files_of(runner.path))})
+        if folder is not None:
+            save(results, folder)
     return results
 
 
@@ -98,7 +101,7 @@ def _number(value, form):
 
 
 def save(results: list[dict], folder) -> None:
-    """Writes accuracy.md, accuracy.json and accuracy.png."""
+    """Writes accuracy.md, accuracy.json and accuracy.png into a folder that is there."""
     folder = pathlib.Path(folder)
     (folder / "accuracy.md").write_text(format_table(results) + "\n")
     (folder / "accuracy.json").write_text(json.dumps(results, indent=1))

@@ -54,7 +54,7 @@ SEED = 0
 PICTURES = 4  # that are learned, and that Keras's answer and the file's are compared on
 MAX_SHARE = 0.9  # of one label in Keras's answer: a file that answers nothing else would agree as well
 LABELS, DETECTIONS = {"int8": 0.9, "dynamic": 0.95, "float16": 0.99}, {"int8": 0.7, "dynamic": 0.8, "float16": 0.95}
-FLOAT_LABELS, FLOAT_DETECTIONS = 0.999, 0.99  # share of the labels, or of the detections, that must equal Keras's
+FLOAT_LABELS, FLOAT_DETECTIONS = 0.9995, 0.99  # share of the labels, or of the detections, that must equal Keras's
 PARTS = dict.fromkeys(("savedmodel", "onnx", "tflite"), 0.98)  # share of masks and keypoints, likewise; others are told alone
 PLACES = {"savedmodel": "saved", "onnx": "model.onnx"} | {
     form: f"{form}.tflite" for form in FORMATS if form not in ("savedmodel", "onnx")

@@ -23,6 +23,7 @@ from tfzoo.files import claim_folder, replacing
 from tfzoo.models.base import check_images
 from tfzoo.serving.decoding import decode_batch, resize
 from tfzoo.weights import open_model
+from tfzoo.zoo import MODELS
 
 TENSOR_SIGNATURE = "tensor"
 CONFIG_NAME, COMPOSE_NAME = "models.config", "docker-compose.yml"
@@ -181,14 +182,20 @@ def _check_name(name):
 
 
 def _open(artifact, weights):
+    if weights is not None and str(artifact) in MODELS:
+        _refuse_proposals(artifact, MODELS[str(artifact)].build_class())  # before weights are downloaded
     model = open_model(artifact, weights) if isinstance(artifact, (str, os.PathLike)) else artifact
     check_exportable(model)
+    _refuse_proposals(model.name, model)
+    return model
+
+
+def _refuse_proposals(name, model):
     if model.takes_proposals:
         raise InputError(
-            f"Model {model.name} wants proposals with each picture, and served models take pictures alone: serve a two-stage "
-            "detector, which finds its own."
+            f"Model {name} wants proposals with each picture, and served models take pictures alone: serve a two-stage detector, "
+            "which finds its own."
         )
-    return model
 
 
 def _choose_version(folder, version):

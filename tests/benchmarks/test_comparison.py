@@ -1,5 +1,10 @@
 """The table of ``tfzoo benchmark accuracy``; its command is tested with the others."""
 
+import json
+from unittest import mock
+
+import pytest
+
 from tfzoo.benchmarks import comparison
 
 ONE = {"artifact": "a/m.keras", "format": "keras", "task": "instance", "data": "coco:D", "split": "val", "pictures": 2}
@@ -36,3 +41,11 @@ def test_pictures_are_drawn_of_what_is_known(tmp_path):
     comparison.save([ONE, OTHER, EMPTY], tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["accuracy.json", "accuracy.md", "accuracy.png"]
     assert comparison._of_classes(ONE, "masks AP") == [0.25]
+
+
+def test_what_was_measured_is_kept_when_a_later_artifact_fails(small_unet, tmp_path, monkeypatch):
+    result = comparison.evaluate(small_unet[1], "shapes:64x96", "val", verbose=False)
+    monkeypatch.setattr(comparison, "evaluate", mock.Mock(side_effect=[result, RuntimeError("the machine was switched off")]))
+    with pytest.raises(RuntimeError):
+        comparison.compare([small_unet[1]] * 2, "shapes:64x96", verbose=False, folder=tmp_path)
+    assert len(json.loads((tmp_path / "accuracy.json").read_text())) == 1

@@ -131,3 +131,5 @@ def test_a_network_of_one_size_takes_pictures_of_that_size(tmp_path, capsys):
 def test_models_that_want_proposals_are_refused(tmp_path):
     with pytest.raises(InputError, match="wants proposals"):
         export_served(small(), tmp_path, "fast")
+    with pytest.raises(InputError, match="wants proposals"):  # and nothing is downloaded
+        export_served("fastrcnn_resnet50_fpn", tmp_path, "fast", weights="coco")

@@ -205,10 +205,8 @@ def run_benchmark_accuracy(args):
 
     folder = claim_folder(args.output, args.overwrite) if args.output else None
     limits = args.max_detections, args.proposals
-    results = comparison.compare(args.artifact, args.data, args.split, args.image_size, args.threads, *limits)
+    results = comparison.compare(args.artifact, args.data, args.split, args.image_size, args.threads, *limits, folder=folder)
     print(comparison.format_table(results))
-    if folder:
-        comparison.save(results, folder)
 
 
 def run_benchmark_speed(args):

@@ -85,9 +85,8 @@ def train(
 
     state = read_state(output)
     keras.utils.set_random_seed(recipe.seed)
-    random = {"seed": recipe.seed, "first_epoch": state["epochs"], "augmentation": recipe.augmentation()}
-    batches = _batches(training_data, recipe.batch_size, size, training=True, **random)
-    batches = _at_several_sizes(batches, recipe, task)
+    batches = _training_batches(training_data, recipe, size, state["epochs"])
+    validation = validation_data and _batches(validation_data, recipe.batch_size, size)
     stored = _open_last(output / LAST, training_data) if resume else None
     model = _build(model_name, training_data, size, recipe, weights, options) if stored is None else _copy(stored)
     model.compile(recipe.optimizer(steps=recipe.epochs * len(batches)), **_loss(recipe, training_data))
@@ -98,34 +97,39 @@ def train(
         write_settings(output, model_name, data, splits, recipe, weights, options, proposals)
     else:
         update_settings(output, recipe, proposals)
-    checkpoints, interruption = Checkpoints(output, MONITORS[task], CHECKPOINT_SECONDS), Interruption()
-    validation = validation_data and _batches(validation_data, recipe.batch_size, size)
+    checkpoints = Checkpoints(output, MONITORS[task], CHECKPOINT_SECONDS)
+    callbacks = [
+        *_evaluation(recipe, validation_data, size),  # first: the others read what it adds to the logs
+        *_logs(output, state["epochs"]),
+        checkpoints,
+        *_pictures(recipe, validation_data, output, size),
+        *_time_budget(recipe, begin),
+    ]
+    verbose = _verbosity() if verbose == "auto" else verbose
+    try:
+        _fit(model, batches, validation, callbacks, initial_epoch=state["epochs"], epochs=recipe.epochs, verbose=verbose)
+    except KeyboardInterrupt:
+        checkpoints.save_interrupted()
+        raise
+    return output / BEST
+
+
+def _fit(model, batches, validation, callbacks, **settings):
+    """``fit`` until its end or Ctrl-C, which is passed on after the step that runs; then the loaders' processes end."""
+    interruption = Interruption()
     try:
         with interruption:
             model.fit(
                 batches,
                 validation_data=validation,
-                epochs=recipe.epochs,
-                initial_epoch=state["epochs"],
-                callbacks=[
-                    interruption,
-                    *_evaluation(recipe, validation_data, size),  # first: the others read what it adds to the logs
-                    *_logs(output, state["epochs"]),
-                    checkpoints,
-                    *_pictures(recipe, validation_data, output, size),
-                    *_time_budget(recipe, begin),
-                ],
+                callbacks=[interruption, *callbacks],
                 shuffle=False,  # the batches are shuffled already
-                verbose=_verbosity() if verbose == "auto" else verbose,
+                **settings,
             )
-    except KeyboardInterrupt:
-        checkpoints.save_interrupted()
-        raise
     finally:
         for loader in (batches, validation):
             if hasattr(loader, "close"):
                 loader.close()
-    return output / BEST
 
 
 def _build(model_name, dataset, size, recipe, weights, options):
@@ -148,10 +152,12 @@ def _open(data, split, task, proposals):
     return dataset if proposals is None else with_proposals(dataset, proposals, count=None)
 
 
-def _at_several_sizes(batches, recipe, task):
+def _training_batches(dataset, recipe, size, first_epoch):
+    random = {"seed": recipe.seed, "first_epoch": first_epoch, "augmentation": recipe.augmentation()}
+    batches = _batches(dataset, recipe.batch_size, size, training=True, **random)
     if not recipe.several_sizes:
         return batches
-    if task != "detection" or not _has_tensorflow():
+    if dataset.task != "detection" or not _has_tensorflow():
         raise InputError(
             f"several_sizes is {recipe.several_sizes}: it is for pictures with boxes alone, read by tf.data; leave it out."
         )
