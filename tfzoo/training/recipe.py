@@ -17,8 +17,10 @@ DEFAULTS = {  # of tasks other than "semantic", where they differ
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-    """Settings of a training. The defaults are for segmenters; ``for_task`` gives those of another task.
+class Recipe(Augmentation):
+    """Settings of a training, those of ``Augmentation`` among them: what may happen to the pictures.
+
+    The defaults are for segmenters; ``for_task`` gives those of another task.
 
     Attributes:
         epochs: passes over the training split.
@@ -37,8 +39,6 @@ class Recipe:
             losses of their own and look at neither this nor the class weights.
         class_weights: "none", "median" (median frequency balancing) or "inverse" (inverse frequency).
         class_weight_cap: largest class weight.
-        scale, crop, flip, rotation, translation, elastic, elastic_grid, brightness, contrast, saturation, hue, zoom_out, iou_crop,
-            mosaic, max_objects: what may happen to the pictures, see ``Augmentation``.
         precision: Keras dtype policy: "float32", "mixed_bfloat16", "mixed_float16".
         picture_epochs: every so many epochs a picture of validation answers is written; 0: never.
         seed: decides initial weights, order and augmentation.
@@ -56,26 +56,12 @@ class Recipe:
     loss: str = "cross_entropy"
     class_weights: str = "none"
     class_weight_cap: float = 5.0
-    scale: tuple[float, float] = (0.75, 1.75)
-    crop: float = 1.0
-    flip: str | None = "horizontal"
-    rotation: float = 0.0
-    translation: float = 0.0
-    elastic: float = 0.0
-    elastic_grid: int = 3
-    brightness: float = 0.15
-    contrast: float = 0.2
-    saturation: float = 0.0
-    hue: float = 0.0
-    zoom_out: float = 1.0
-    iou_crop: bool = False
-    mosaic: float = 0.0
-    max_objects: int | None = None
     precision: str = "float32"
     picture_epochs: int = 10
     seed: int = 0
 
     def __post_init__(self):
+        super().__post_init__()
         for field in ("epochs", "batch_size"):
             if getattr(self, field) < 1:
                 raise InputError(f"{field} is {getattr(self, field)}: it must be at least 1.")
@@ -85,7 +71,6 @@ class Recipe:
             raise InputError(f"learning_rate is {self.learning_rate}: it must be above 0.")
         if self.picture_epochs < 0:
             raise InputError(f"picture_epochs is {self.picture_epochs}: it must be 0 (never) or more.")
-        self.augmentation()  # which checks its values
         make_loss(self.loss)  # which checks the name
         if self.class_weights not in ("none", "median", "inverse"):
             raise InputError(f"class_weights is '{self.class_weights}': it must be 'none', 'median' or 'inverse'.")
@@ -96,7 +81,7 @@ class Recipe:
         return cls(**{**DEFAULTS.get(task, {}), **given})
 
     def augmentation(self) -> Augmentation:
-        """What the fields of the same names say."""
+        """What may happen to the pictures, alone."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(Augmentation)}
         return Augmentation(**values | {"scale": tuple(self.scale)})
 
