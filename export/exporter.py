@@ -256,7 +256,7 @@ def _choose_proposals(model, format, proposals):
 
 
 def _write(plan, draft, real, bounds) -> dict[str, int]:
-    with graph_for(portable=True, integers=plan.is_calibrated):
+    with graph_for(portable=True, integers=plan.is_calibrated, converted=plan.format != "savedmodel"):
         if plan.format == "savedmodel":
             _write_saved_model(plan, draft)
             return savedmodel.operators(draft)

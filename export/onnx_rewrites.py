@@ -16,9 +16,12 @@ SPATIAL = (2, 3)  # axes of [B, C, H, W]
 def rewrite(model: onnx.ModelProto) -> None:
     """Lets poolings pad, averages whole maps by the operator that is made for it, and leaves out reshapes that change nothing.
 
+    Convolutions of stride 1 are told how much to pad: ONNX Runtime does not find it out where they are dilated.
+
     Works on the outermost graph, in place.
     """
     graph = _Graph(model)
+    _pad_by_numbers(graph)
     _pool_what_is_padded(graph)
     _average_globally(graph)
     _leave_out_idle_reshapes(graph)
@@ -75,6 +78,19 @@ def _shape(value):
 
 def _attributes(node):
     return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def _pad_by_numbers(graph):
+    """What "same" pads at stride 1 does not depend on the size of the map; an odd pixel goes to the end."""
+    for node in [node for node in graph.nodes if node.op_type == "Conv"]:
+        attributes, kernel = _attributes(node), graph.constants.get(node.input[1])
+        if attributes.get("auto_pad") != b"SAME_UPPER" or set(attributes.get("strides", (1,))) != {1} or kernel is None:
+            continue
+        sides = kernel.dims[2:]
+        total = np.subtract(sides, 1) * attributes.get("dilations", 1)
+        others = [attribute for attribute in node.attribute if attribute.name != "auto_pad"]
+        del node.attribute[:]
+        node.attribute.extend([*others, onnx.helper.make_attribute("pads", [*(total // 2), *(total - total // 2)])])
 
 
 def _pool_what_is_padded(graph):

@@ -36,6 +36,37 @@ def rewritten(model):
     return [node.op_type for node in model.graph.node]
 
 
+@pytest.mark.parametrize(
+    ("size", "attributes", "pads"),
+    [((3, 3), {}, [1, 1, 1, 1]), ((5, 1), {"strides": [1, 1]}, [2, 0, 2, 0]), ((2, 4), {}, [0, 1, 1, 2])],
+)
+def test_same_padding_is_told_in_numbers(size, attributes, pads):
+    kernel = np.random.default_rng(0).normal(size=(4, 4, *size)).astype(np.float32)
+    model = graph_of(("Conv", ["x", "kernel"], "y", {"auto_pad": "SAME_UPPER", **attributes}), kernel=kernel)
+    assert rewritten(model) == ["Conv"]
+    told = {attribute.name: helper.get_attribute_value(attribute) for attribute in model.graph.node[0].attribute}
+    assert told["pads"] == pads and "auto_pad" not in told
+
+
+def test_same_padding_of_dilated_kernels():
+    """Which ONNX Runtime refuses, so the numbers are compared with those of the kernel with zeros in between."""
+    kernel = np.random.default_rng(0).normal(size=(4, 4, 3, 2)).astype(np.float32)
+    spread = np.zeros((4, 4, 5, 4), np.float32)
+    spread[:, :, ::2, ::3] = kernel
+    dilated, plain = (
+        graph_of(("Conv", ["x", "kernel"], "y", {"auto_pad": "SAME_UPPER", "dilations": dilations}), kernel=values)
+        for dilations, values in (([2, 3], kernel), ([1, 1], spread))
+    )
+    rewrite(dilated)
+    np.testing.assert_allclose(run(dilated)[0], run(plain)[0], atol=1e-5)
+
+
+def test_same_padding_of_strided_kernels_stays():
+    model = graph_of(("Conv", ["x", "kernel"], "y", {"auto_pad": "SAME_UPPER", "strides": [2, 2]}), kernel=KERNEL)
+    rewritten(model)
+    assert [attribute.name for attribute in model.graph.node[0].attribute] == ["auto_pad", "strides"]
+
+
 def padded_pooling(first="Relu", borders=(0, 0, 1, 2, 0, 0, 0, 1), value=0.0, outputs=("y",), **attributes):
     return graph_of(
         (first, ["x"], "a", {}),

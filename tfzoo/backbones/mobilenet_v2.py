@@ -16,6 +16,8 @@ names of ``keras.applications.MobileNetV2``, whose weights can be copied by name
 
 import keras
 
+from tfzoo.layers import atrous
+
 # Table 2: expansion t, output channels c, repetitions n, stride s. The first row's block is "expanded_conv" in the published files.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 LAST_CHANNELS = 1280
@@ -67,9 +69,7 @@ def _inverted_residual(x, filters, expansion, stride, dilation, prefix):
     if expansion > 1:
         names = {"name": f"{prefix}expand", "norm": f"{prefix}expand_BN", "activation": f"{prefix}expand_relu"}
         x = widened = _convolution(x, expansion * inputs.shape[-1], 1, 1, **names)
-    x = keras.layers.DepthwiseConv2D(
-        3, strides=stride, dilation_rate=dilation, padding="same", use_bias=False, name=f"{prefix}depthwise"
-    )(x)
+    x = atrous.DepthwiseConv2D(3, strides=stride, dilation_rate=dilation, padding="same", name=f"{prefix}depthwise")(x)
     x = _norm(x, f"{prefix}depthwise_BN")
     x = keras.layers.ReLU(6, name=f"{prefix}depthwise_relu")(x)
     x = _convolution(x, filters, 1, 1, name=f"{prefix}project", norm=f"{prefix}project_BN")

@@ -10,6 +10,8 @@ Feature contract, for [B, H, W, 3]: poolings round up, so map i has ceil(H / str
 
 import keras
 
+from tfzoo.layers import atrous
+
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 CONVOLUTIONS = tuple(f"block{block}_conv{i}" for block, (count, _) in enumerate(BLOCKS, start=1) for i in range(1, count + 1))
 
@@ -50,7 +52,7 @@ def vgg16_features(
 
 def convolution(x, channels, size, batch_norm, name, dilation=1, momentum=0.99):
     """Convolution with "same" padding, (batch normalisation,) ReLU."""
-    x = keras.layers.Conv2D(
+    x = atrous.Conv2D(
         channels,
         size,
         dilation_rate=dilation,

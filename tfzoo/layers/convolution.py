@@ -7,6 +7,7 @@ the array's. What has no weights is named after the layer that it follows.
 import keras
 from keras import ops
 
+from tfzoo.layers import atrous
 from tfzoo.layers.target import target
 
 
@@ -73,7 +74,7 @@ def separable_conv_norm_relu(x, filters, size, name, stride=1, dilation=1, initi
 def convolution(x, filters, size, name, stride=1, dilation=1, use_bias=True, initializer=he_fan_out):
     """Convolution with as much padding on the left as on the right."""
     x, padding = pad_symmetrically(x, size, stride, dilation, name)
-    return keras.layers.Conv2D(
+    return atrous.Conv2D(
         filters,
         size,
         strides=stride,
@@ -88,12 +89,11 @@ def convolution(x, filters, size, name, stride=1, dilation=1, use_bias=True, ini
 def depthwise_convolution(x, size, name, stride=1, dilation=1):
     """Depthwise convolution without bias, with as much padding on the left as on the right."""
     x, padding = pad_symmetrically(x, size, stride, dilation, name)
-    return keras.layers.DepthwiseConv2D(
+    return atrous.DepthwiseConv2D(
         size,
         strides=stride,
         dilation_rate=dilation,
         padding=padding,
-        use_bias=False,
         depthwise_initializer=he_fan_out(depthwise=True),
         name=name,
     )(x)
@@ -124,7 +124,9 @@ NEARLY_A_SIXTH = 0.16666
 @keras.saving.register_keras_serializable("tfzoo")
 def hard_sigmoid(x):
     """relu6(x + 3) / 6 (Howard et al. 2019, section 5.2)."""
-    return ops.relu6(x + 3.0) * (1 / 6)
+    # At a number without axes behind a convolution tf2onnx gives up, and leaves its transposes; one with an axis ends oneDNN.
+    three = ops.full((1,), 3.0, x.dtype) if target().converted else 3.0
+    return ops.relu6(x + three) * (1 / 6)
 
 
 @keras.saving.register_keras_serializable("tfzoo")

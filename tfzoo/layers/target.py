@@ -14,11 +14,13 @@ class Target:
 
     Attributes:
         portable: only operators that TFLite has builtin, and ONNX in its default domain.
+        converted: a converter reads the graph; TensorFlow itself, which has no kernel of some operators, never runs it.
         integers: what TFLite's integer kernels are fast in.
     """
 
     portable: bool = False
     integers: bool = False
+    converted: bool = False
 
 
 _target = contextvars.ContextVar("target", default=None)
@@ -30,9 +32,9 @@ def target() -> Target:
 
 
 @contextlib.contextmanager
-def graph_for(portable: bool = False, integers: bool = False):
+def graph_for(portable: bool = False, integers: bool = False, converted: bool = False):
     """Graphs built inside are for this ``Target``."""
-    token = _target.set(Target(portable, integers))
+    token = _target.set(Target(portable, integers, converted))
     try:
         yield
     finally:

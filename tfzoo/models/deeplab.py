@@ -9,6 +9,7 @@ import keras
 
 from tfzoo.backbones import feature_pyramid
 from tfzoo.backbones.vgg import convolution, vgg16_features
+from tfzoo.layers import atrous
 from tfzoo.layers.resizing import ResizeLike
 from tfzoo.models.base import check_options
 from tfzoo.models.segmenter import Segmenter
@@ -75,8 +76,7 @@ class DeepLabV2(Segmenter):
 
         # === Head ===
         scores = [
-            keras.layers.Conv2D(num_classes, 3, dilation_rate=rate, padding="same", name=f"aspp_rate{rate}")(x)
-            for rate in ASPP_RATES
+            atrous.Conv2D(num_classes, 3, dilation_rate=rate, padding="same", name=f"aspp_rate{rate}")(x) for rate in ASPP_RATES
         ]
         x = keras.layers.Add(name="aspp")(scores)
         return ResizeLike(name="upsample_to_image")([x, pixels])

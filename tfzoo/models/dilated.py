@@ -9,6 +9,7 @@ from keras import ops
 
 from tfzoo.backbones.vgg import convolution, max_pool, vgg16_features
 from tfzoo.errors import InputError
+from tfzoo.layers import atrous
 from tfzoo.layers.resizing import ResizeLike
 from tfzoo.models.base import check_options
 from tfzoo.models.segmenter import Segmenter
@@ -67,7 +68,7 @@ def pool(x, name):
 def context_module(x, num_classes, channels):
     """Seven 3x3 convolutions of growing dilation, then 1x1, that start as the identity (section 3, equations 4 and 5)."""
     for index, (dilation, multiple) in enumerate(zip(DILATIONS, channels, strict=True), start=1):
-        x = keras.layers.Conv2D(
+        x = atrous.Conv2D(
             multiple * num_classes,
             3,
             dilation_rate=dilation,

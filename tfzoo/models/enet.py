@@ -5,6 +5,7 @@ Paszke, Chaurasia, Kim, Culurciello 2016: ENet: A Deep Neural Network Architectu
 
 import keras
 
+from tfzoo.layers import atrous
 from tfzoo.layers.cropping import CropLike
 from tfzoo.layers.max_unpooling import MaxPoolingWithMask, MaxUnpooling
 from tfzoo.layers.padding import ZeroChannels
@@ -119,7 +120,7 @@ def merge(main, branch, activation, name):
 
 def convolution(x, filters, size, name, activation, stride=1, dilation=1):
     """Convolution without bias, batch normalisation, and the activation, if there is one."""
-    x = keras.layers.Conv2D(
+    x = atrous.Conv2D(
         filters,
         size,
         strides=stride,

@@ -11,6 +11,7 @@ from keras import ops
 
 from tfzoo.backbones.vgg import CONVOLUTIONS, max_pool, vgg16_features
 from tfzoo.errors import InputError
+from tfzoo.layers import atrous
 from tfzoo.layers.box_coder import BoxCoder
 from tfzoo.layers.boxes import box_area, box_iou, clip_boxes
 from tfzoo.layers.convolution import pad_symmetrically
@@ -332,9 +333,7 @@ def convolution(x, filters, kernel, name, batch_norm, stride=1, dilation=1, padd
         x, mode = pad_symmetrically(x, kernel, stride, dilation, name)
     else:
         x, mode = (keras.layers.ZeroPadding2D(padding, name=f"{name}.pad")(x) if padding else x), "valid"
-    x = keras.layers.Conv2D(
-        filters, kernel, strides=stride, dilation_rate=dilation, padding=mode, use_bias=not batch_norm, name=name
-    )(x)
+    x = atrous.Conv2D(filters, kernel, strides=stride, dilation_rate=dilation, padding=mode, use_bias=not batch_norm, name=name)(x)
     if batch_norm:
         x = keras.layers.BatchNormalization(name=f"{name}_bn")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
