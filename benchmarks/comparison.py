@@ -9,6 +9,9 @@ from tfzoo.data.proposals import check_taken
 from tfzoo.errors import InputError
 from tfzoo.export import load
 from tfzoo.export.sidecar import files_of
+from tfzoo.files import replacing
+
+PART = "accuracy.part.json"
 
 METRICS = {  # of each task, the leading one first: what people call it, and where it is in a result, see ``locate``
     "semantic": {"mean IoU": "mean_iou", "pixel accuracy": "pixel_accuracy"},
@@ -27,7 +30,8 @@ def compare(
         artifacts: paths.
         data, split, image_size, threads, max_detections, proposals: as in ``accuracy.evaluate``, the same for all.
         verbose: say which artifact is measured, and how far that is.
-        folder: where the results are saved, after each artifact those that are known by then; see ``save``.
+        folder: where the results are saved, see ``save``; those of the first artifacts lie in accuracy.part.json until the last is
+            measured.
 
     Returns:
         what ``evaluate`` gives for each, in the order given, and "bytes", its size on disk.
@@ -51,8 +55,16 @@ def compare(
         result = evaluate(runner, data, split, image_size, verbose=verbose, **limits)
         results.append(result | {"bytes": sum(file.stat().st_size for file in files_of(runner.path))})
         if folder is not None:
-            save(results, folder)
+            _keep(results, pathlib.Path(folder))
+    if folder is not None:
+        save(results, folder)
+        (pathlib.Path(folder) / PART).unlink()
     return results
+
+
+def _keep(results, folder):
+    with replacing(folder / PART) as draft:
+        draft.write_text(json.dumps(results, indent=1))
 
 
 def locate(result: dict, keys: str) -> tuple[dict, str]:

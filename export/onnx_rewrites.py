@@ -38,7 +38,9 @@ class _Graph:
         self.maker = {name: node for node in self.nodes for name in node.output}
         self.readers = collections.Counter(_read_by(self.nodes))
         inferred = onnx.shape_inference.infer_shapes(model).graph
-        self.shapes = {value.name: _shape(value) for value in (*inferred.input, *inferred.value_info, *inferred.output)}
+        known = (*inferred.input, *inferred.value_info, *inferred.output)
+        self.shapes = {value.name: _shape(value) for value in known}
+        self.floats = {value.name for value in known if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
 
     def constant(self, name):
         """The array of a constant, else None."""
@@ -96,9 +98,12 @@ def _pad_by_numbers(graph):
 def _pool_what_is_padded(graph):
     """Zeros around a map without negative numbers never are the largest, no more than a pooling's own padding, minus infinity."""
     for pool in [node for node in graph.nodes if node.op_type == "MaxPool"]:
-        pad = graph.maker.get(pool.input[0])
-        borders = pad and _zeros_around(graph, pad)
-        if not borders or not graph.read_once(pad.output[0]) or {"pads", "auto_pad"} & _attributes(pool).keys():
+        pad, attributes = graph.maker.get(pool.input[0]), _attributes(pool)
+        if len(pool.output) > 1 or {"pads", "auto_pad"} & attributes.keys():  # a second output tells places in the padded map
+            continue
+        borders = pad is not None and _zeros_around(graph, pad)
+        narrow = borders and all(0 <= border < side for border, side in zip(borders, 2 * attributes["kernel_shape"], strict=True))
+        if not narrow or not graph.read_once(pad.output[0]):
             continue
         pool.attribute.append(onnx.helper.make_attribute("pads", borders))
         graph.replace(pad.output[0], pad.input[0])
@@ -106,9 +111,9 @@ def _pool_what_is_padded(graph):
 
 def _zeros_around(graph, pad):
     """[top, left, bottom, right] if this node puts so many zeros around a ReLU's answer, else None."""
-    source = graph.maker.get(pad.input[0])
     if pad.op_type != "Pad" or len(pad.input) > 3 or _attributes(pad).get("mode", b"constant") != b"constant":
         return None
+    source = graph.maker.get(pad.input[0])
     if source is None or source.op_type != "Relu":
         return None
     value = graph.constant(pad.input[2]) if len(pad.input) == 3 and pad.input[2] else np.zeros(1)
@@ -122,6 +127,8 @@ def _average_globally(graph):
     for node in [node for node in graph.nodes if node.op_type == "ReduceMean" and len(node.input) == 2]:
         axes, shape = graph.constant(node.input[1]), graph.shapes.get(node.input[0])
         if axes is None or not shape or len(shape) != 4 or not _attributes(node).get("keepdims", 1):
+            continue
+        if node.input[0] not in graph.floats:  # which alone the other operator takes
             continue
         if tuple(sorted(axes % len(shape))) == SPATIAL:
             node.op_type = "GlobalAveragePool"

@@ -48,4 +48,5 @@ def test_what_was_measured_is_kept_when_a_later_artifact_fails(small_unet, tmp_p
     monkeypatch.setattr(comparison, "evaluate", mock.Mock(side_effect=[result, RuntimeError("the machine was switched off")]))
     with pytest.raises(RuntimeError):
         comparison.compare([small_unet[1]] * 2, "shapes:64x96", verbose=False, folder=tmp_path)
-    assert len(json.loads((tmp_path / "accuracy.json").read_text())) == 1
+    assert len(json.loads((tmp_path / comparison.PART).read_text())) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [comparison.PART]  # and no older comparison is lost

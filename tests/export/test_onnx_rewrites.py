@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tfzoo.export.onnx_rewrites import rewrite
 
-PICTURE = ("batch", 4, "height", "width")
+PICTURE = ("batch", 4, 9, "width")
 KERNEL = np.random.default_rng(0).normal(size=(4, 4, 1, 1)).astype(np.float32)
 
 
@@ -67,15 +67,35 @@ def test_same_padding_of_strided_kernels_stays():
     assert [attribute.name for attribute in model.graph.node[0].attribute] == ["auto_pad", "strides"]
 
 
-def padded_pooling(first="Relu", borders=(0, 0, 1, 2, 0, 0, 0, 1), value=0.0, outputs=("y",), **attributes):
+def test_same_padding_of_kernels_that_are_computed_stays():
+    made = ("Neg", ["kernel"], "k", {})
+    assert rewritten(graph_of(made, ("Conv", ["x", "k"], "y", {"auto_pad": "SAME_UPPER"}), kernel=KERNEL)) == ["Neg", "Conv"]
+
+
+BORDERS = (0, 0, 1, 2, 0, 0, 0, 1)
+
+
+def padded_pooling(first="Relu", borders=BORDERS, value=0.0, mode="constant", more=(), outputs=("y",), **attributes):
+    """A map, padded by a node of its own and pooled; ``more``: nodes behind these."""
     return graph_of(
         (first, ["x"], "a", {}),
-        ("Pad", ["a", "borders", "value"], "b", {"mode": "constant"}),
+        ("Pad", ["a", "borders", "value"], "b", {"mode": mode}),
         ("MaxPool", ["b"], "y", {"kernel_shape": [3, 3], "strides": [2, 2], **attributes}),
+        *more,
         borders=np.array(borders, np.int64),
         value=np.float32(value),
+        yes=np.array(True),
         outputs=outputs,
     )
+
+
+def branch(name, kind):
+    """A branch of an If, which reads "b" from the graph around it."""
+    node = helper.make_node(kind, ["b"], [name])
+    return helper.make_graph([node], name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)])
+
+
+BRANCHES = {"then_branch": branch("t", "Relu"), "else_branch": branch("e", "Neg")}
 
 
 def test_a_pooling_pads_what_zeros_cannot_win():
@@ -90,13 +110,25 @@ def test_a_pooling_pads_what_zeros_cannot_win():
     [
         padded_pooling(first="Tanh"),  # zeros win over what is below
         padded_pooling(value=1.0),
+        padded_pooling(mode="reflect"),
         padded_pooling(borders=(0, 1, 1, 1, 0, 0, 1, 1)),  # a channel more
+        padded_pooling(borders=(0, 0, 3, 1, 0, 0, 1, 1)),  # windows of padding alone, which a pooling refuses
+        padded_pooling(borders=(0, 0, -1, 1, 0, 0, 1, 1)),  # a row less
         padded_pooling(outputs=("b", "y")),
+        padded_pooling(more=[("Neg", ["b"], "z", {})], outputs=("y", "z")),
+        padded_pooling(more=[("If", ["yes"], "z", BRANCHES)], outputs=("y", "z")),
         padded_pooling(auto_pad="SAME_UPPER"),
         padded_pooling(pads=[1, 1, 1, 1]),
     ],
 )
 def test_other_paddings_stay(model):
+    assert rewritten(model)[1:3] == ["Pad", "MaxPool"]
+
+
+def test_a_pooling_that_tells_places_stays():
+    model = padded_pooling()
+    model.graph.node[2].output.append("places")
+    model.graph.output.append(helper.make_tensor_value_info("places", TensorProto.INT64, None))
     assert rewritten(model)[1:] == ["Pad", "MaxPool"]
 
 
@@ -120,26 +152,34 @@ def test_the_mean_of_a_map_keeps_its_layout(axes):
 
 def test_other_means_and_reshapes_stay():
     assert rewritten(averaging((2, 3), 0, (-1, 4, 1, 1))) == ["ReduceMean", "Reshape", "Conv"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "then"),
+    [
+        ((-1, 1, 9, 1), ["Relu"]),  # other lengths
+        ((-1, 1, 1, 9), []),  # the same ones: the graph's output keeps its name
+    ],
+)
+def test_other_reshapes_stay(shape, then):
+    more = [("Relu", ["b"], "y", {})] if then else []
     kept = graph_of(
-        ("ReduceMean", ["x", "axes"], "a", {}),
-        ("Reshape", ["a", "shape"], "y", {}),
-        axes=np.array([1, 3], np.int64),
-        shape=np.array([-1, 1, 1, 9], np.int64),
+        ("Slice", ["x", "start", "end", "axes"], "s", {}),
+        ("Reshape", ["s", "shape"], "b" if then else "y", {}),
+        *more,
+        start=np.zeros(3, np.int64),
+        end=np.array([1, 1, 9], np.int64),
+        axes=np.array([1, 3, 2], np.int64),
+        shape=np.array(shape, np.int64),
     )
-    assert rewritten(kept) == ["ReduceMean", "Reshape"]
+    assert rewritten(kept) == ["Slice", "Reshape", *then]
 
 
-def test_a_reshape_that_a_loop_reads_from_outside():
-    """The branches of an If read what surrounds them by name."""
-
-    def branch(name, kind):
-        node = helper.make_node(kind, ["b"], [name])
-        return helper.make_graph([node], name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)])
-
+def test_a_reshape_that_branches_read_from_outside():
     model = graph_of(
         ("GlobalAveragePool", ["x"], "a", {}),
         ("Reshape", ["a", "shape"], "b", {}),
-        ("If", ["yes"], "y", {"then_branch": branch("t", "Relu"), "else_branch": branch("e", "Neg")}),
+        ("If", ["yes"], "y", BRANCHES),
         shape=np.array([-1, 4, 1, 1], np.int64),
         yes=np.array(True),
     )

@@ -9,21 +9,21 @@ from tfzoo.export import savedmodel, tflite
 from tfzoo.layers.target import graph_for
 
 
-def _saved(model, folder, size, batch):
-    with graph_for(portable=True):
+def saved(model, folder, size, batch, converted=True):
+    with graph_for(portable=True, converted=converted):
         savedmodel.write(model, folder, size, batch)
     return folder
 
 
 def run_saved_model(model, batches, folder):
     """What a SavedModel of any size answers to each batch of pictures: a list of dicts. The model's call takes uint8 pictures."""
-    loaded = tf.saved_model.load(str(_saved(model, folder, None, None))).signatures[savedmodel.SIGNATURE]
+    loaded = tf.saved_model.load(str(saved(model, folder, None, None, converted=False))).signatures[savedmodel.SIGNATURE]
     return [{name: value.numpy() for name, value in loaded(images=tf.constant(pictures)).items()} for pictures in batches]
 
 
 def run_onnx(model, batches, folder):
     """The same from an ONNX file of the default domain."""
-    data = onnx_files.convert(_saved(model, folder, None, None))
+    data = onnx_files.convert(saved(model, folder, None, None))
     assert onnx_files.operators(data)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
@@ -34,7 +34,7 @@ def run_tflite(model, pictures, folder):
     """The same from a TFLite file of builtin operators, for one batch, of whose shape the file is made: a dict."""
     from ai_edge_litert.interpreter import Interpreter
 
-    data = tflite.convert(_saved(model, folder, pictures.shape[1:3], len(pictures)))
+    data = tflite.convert(saved(model, folder, pictures.shape[1:3], len(pictures)))
     assert tflite.operators(data)
     return Interpreter(model_content=data).get_signature_runner()(images=pictures)
 

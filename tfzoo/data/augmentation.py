@@ -18,7 +18,7 @@ FILL = (124, 116, 104)  # the ImageNet mean, which the default normalisation tur
 FLIPS = ("horizontal", "vertical", "horizontal_and_vertical")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """What may happen to a training picture.
 

@@ -16,7 +16,7 @@ DEFAULTS = {  # of tasks other than "semantic", where they differ
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe(Augmentation):
     """Settings of a training, those of ``Augmentation`` among them: what may happen to the pictures.
 

@@ -115,7 +115,7 @@ def train(
 
 
 def _fit(model, batches, validation, callbacks, **settings):
-    """``fit`` until its end or Ctrl-C, which is passed on after the step that runs; then the loaders' processes end."""
+    """``fit`` until its end or Ctrl-C, which is passed on after the step that runs; then loaders prepare no more batches."""
     interruption = Interruption()
     try:
         with interruption:
