@@ -3,8 +3,8 @@
 A narrow model of each name first learns a few drawn pictures by heart, which shows that it trains, and makes its answers
 differ and be decided. Each file's answer to these pictures is then compared with Keras's. What is found goes into
 export_proofs.json, which ships with the package and is what ``tfzoo models`` calls proved, and with ``--table`` into a page. Every
-model has a process of its own, since TensorFlow can end it. What was measured for the network as it is now is not done again, so
-that an interrupted run can be taken up.
+model has a process of its own, since TensorFlow can end it. What was measured for the network, the libraries and the way of writing
+files as they are now is not done again, so that an interrupted run can be taken up.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import numpy as np
 from tfzoo.data import load_dataset
 from tfzoo.data.proposals import make_proposals, with_proposals
 from tfzoo.errors import InputError
-from tfzoo.facts import FORMATS, PROOFS_FILE, default_options, describe, learned_in_words
+from tfzoo.facts import FORMATS, PROOFS_FILE, REVISION, default_options, describe, learned_in_words
 from tfzoo.files import claim_file, replacing
 from tfzoo.zoo import find_entry, list_models
 
@@ -76,7 +76,7 @@ def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False, forms=FORMAT
         the file's content: name -> {"options", "image_size", "steps", "network" (its ``Facts``), "learned" (see ``learned``),
         "formats": form -> result}. A result has "proved"; where an export was made "agreement" (see
         ``ExportReport.label_agreement``), "error" (see ``_measures``), "pictures", "bytes", "operators", "latency_ms"; "reason"
-        where not proved; and the libraries' versions.
+        where not proved; the libraries' "versions", and the "revision" of the exporter (left out: an earlier one).
     """
     output = claim_file(output, allow_existing=True)
     names = names or list_models()
@@ -101,8 +101,13 @@ def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False, forms=FORMAT
 
 
 def _is_done(form, result):
-    """Proved, or found to fall short, by these libraries, and by a model that had learned."""
-    return "bytes" in result and result["versions"] == _versions(form) and not _proves_little(result)
+    """Proved, or found to fall short, by a model that had learned, of a file as it is written now."""
+    current = _is_current(result) and result["versions"] == _versions(form)
+    return "bytes" in result and current and not _proves_little(result)
+
+
+def _is_current(result):
+    return result.get("revision") == REVISION
 
 
 def _versions(form):
@@ -123,7 +128,7 @@ def _begin(name, entry, earlier, steps):
 
 def _judged(form, result):
     result = result if "reason" in result else result | _shortcoming(form, result)
-    return {"proved": "reason" not in result, **result, "versions": _versions(form)}
+    return {"proved": "reason" not in result, **result, "versions": _versions(form), "revision": REVISION}
 
 
 def _in_own_process(function, *arguments) -> dict:
@@ -322,7 +327,8 @@ Keras's, or of a detector's detections that do (label, box within 0.1 px, score 
 share of Keras's objects that are found again (same label, IoU 0.5); narrow models lose more by it than wide ones. Error: a
 segmenter's logits, norm of the difference over norm; a detector's boxes, pixels, the largest of those that agree. Latency: the
 median of five runs of one picture, on the machine that made the table, with whatever else it did: for comparing the formats of one
-model, roughly. int8 files compute the network in integers, and decisions, decoding and NMS in float.
+model, roughly. int8 files compute the network in integers, and decisions, decoding and NMS in float. A format with a star was
+measured on files of an earlier revision of the exporter, whose graphs are not in all details those of today.
 
 | model | format | operators (kinds) | MB | agreement | error | ms | if not proved, why |
 |---|---|---|---|---|---|---|---|
@@ -336,7 +342,9 @@ def format_table(proofs, place) -> str:
         proof = proofs.get(name, {})
         formats = proof.get("formats", {})
         for form in FORMATS:
-            lines.append(f"| `{name}` | {form} | {_cells(formats.get(form, {'reason': 'not run yet'}))} |")
+            result = formats.get(form, {"reason": "not run yet"})
+            star = "*" if "bytes" in result and not _is_current(result) else ""
+            lines.append(f"| `{name}` | {form}{star} | {_cells(result)} |")
         lines.append(f"| learned: {learned_in_words(proof) or '-'} | | | | | | | |")
     size = "x".join(map(str, IMAGE_SIZE))
     return TABLE.format(place=place, steps=STEPS, size=size, pictures=PICTURES) + "\n".join(lines) + "\n"

@@ -20,6 +20,7 @@ FACTS_FILE, PROOFS_FILE = HERE / "model_facts.json", HERE / "export_proofs.json"
 IMAGE_SIZE = (512, 512)
 NUM_CLASSES = 21  # Pascal VOC
 FORMATS = ("savedmodel", "onnx", "tflite", "float16", "dynamic", "int8")  # the last four are TFLite files
+REVISION = 2  # of exports: raised when a model's files come out with another graph, so that proofs of earlier ones are told apart
 
 
 @dataclasses.dataclass(frozen=True)

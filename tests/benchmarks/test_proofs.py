@@ -92,6 +92,18 @@ def test_proofs_by_other_libraries_do_not_count(work, tmp_path):
     assert asked == [["onnx"]]
 
 
+def test_proofs_of_files_as_they_were_written_before_do_not_count(work, tmp_path):
+    asked, _ = work
+    output, page = tmp_path / "proofs.json", tmp_path / "formats.md"
+    stored = proofs.prove(["unet"], output)
+    del stored["unet"]["formats"]["onnx"]["revision"]
+    output.write_text(json.dumps(stored))
+    asked.clear()
+    assert "| `unet` | onnx* | 5 (2) |" in proofs.format_table(stored, page)
+    assert proofs.main(["unet", "--output", str(output), "--table", str(page)]) == 0
+    assert asked == [["onnx"]] and "| `unet` | onnx | 5 (2) |" in page.read_text()
+
+
 def test_every_model_takes_its_narrow_options(work, tmp_path):
     asked, _ = work
     stored = proofs.prove(["ssd300_vgg16", "enet"], tmp_path / "proofs.json")
