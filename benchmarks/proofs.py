@@ -320,15 +320,18 @@ def _error(result):
 TABLE = """\
 # Every model in every format
 
-Written by `python -m tfzoo.benchmarks.proofs --table {place}`. A narrow model of each name (so that all of them take hours, not
-days) learned {pictures} drawn pictures of {size} by heart, in {steps} steps of `fit`; how well it answers them is under its name.
-Each file made from it was then compared with Keras on these pictures. Agreement: the share of a segmenter's labels that equal
-Keras's, or of a detector's detections that do (label, box within 0.1 px, score within 1e-3); of quantized files of detectors, the
-share of Keras's objects that are found again (same label, IoU 0.5); narrow models lose more by it than wide ones. Error: a
-segmenter's logits, norm of the difference over norm; a detector's boxes, pixels, the largest of those that agree. Latency: the
-median of five runs of one picture, on the machine that made the table, with whatever else it did: for comparing the formats of one
-model, roughly. int8 files compute the network in integers, and decisions, decoding and NMS in float. A format with a star was
-measured on files of an earlier revision of the exporter, whose graphs are not in all details those of today.
+Written by `python -m tfzoo.benchmarks.proofs --table {place}` (with `--as-it-is`, from what was measured already). A narrow model of
+each name (so that all of them take hours, not days) learned {pictures} drawn pictures of {size} by heart, in {steps} steps of `fit`;
+how well it answers them is under its name. Each file made from it was then compared with Keras on these pictures.
+
+- Agreement: the share of a segmenter's labels that equal Keras's, or of a detector's detections that do (label, box within 0.1 px,
+  score within 1e-3); of quantized files of detectors, the share of Keras's objects that are found again (same label, IoU 0.5).
+  Narrow models lose more by quantization than wide ones.
+- Error: a segmenter's logits, norm of the difference over norm; a detector's boxes, pixels, the largest of those that agree.
+- ms: the median of five runs of one picture, of {size} in TFLite, of 256x256 in SavedModel and ONNX, which take any size; on the
+  machine that made the table, with whatever else it did. For quantized against plain files of one model, roughly.
+- int8: the network in integers; decisions, decoding and NMS in float.
+- A star: measured on files of an earlier revision of the exporter, whose graphs are not in all details those of today.
 
 | model | format | operators (kinds) | MB | agreement | error | ms | if not proved, why |
 |---|---|---|---|---|---|---|---|
@@ -367,7 +370,10 @@ def main(arguments=None) -> int:
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=FORMATS, help="default: all of them")
     parser.add_argument("--again", action="store_true", help="prove anew what was measured already")
     parser.add_argument("--table", metavar="FILE", help="write all that is known by then as a page (Markdown)")
+    parser.add_argument("--as-it-is", action="store_true", help="prove nothing: with --table, the page of what is known already")
     args = parser.parse_args(arguments)
+    if args.as_it_is:
+        return _write_known(args, parser)
     try:
         proofs = prove(args.name, args.output, args.steps, args.again, args.formats)
     except InputError as error:
@@ -379,6 +385,13 @@ def main(arguments=None) -> int:
     if failed:
         print(f"Not proved: {', '.join(failed)}.", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _write_known(args, parser):
+    if not args.table or args.name or not pathlib.Path(args.output).is_file():
+        parser.error("--as-it-is writes a page of all models: give --table FILE, no names, and an --output that is there.")
+    pathlib.Path(args.table).write_text(format_table(json.loads(pathlib.Path(args.output).read_text()), args.table))
+    return 0
 
 
 if __name__ == "__main__":

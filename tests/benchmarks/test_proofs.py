@@ -144,6 +144,18 @@ def test_the_table_has_every_model_and_format(work, tmp_path):
     assert "| `unet` | int8 | - | - | - | - | - | not run yet |" in rows
 
 
+def test_the_table_of_what_is_known_proves_nothing(work, tmp_path, capsys):
+    asked, _ = work
+    output, page = tmp_path / "proofs.json", tmp_path / "formats.md"
+    with pytest.raises(SystemExit) as refused:
+        proofs.main(["--as-it-is", "--table", str(page), "--output", str(output)])
+    assert refused.value.code == 2 and "an --output that is there" in capsys.readouterr().err
+    proofs.prove(["unet"], output, forms=["onnx"])
+    asked.clear()
+    assert proofs.main(["--as-it-is", "--table", str(page), "--output", str(output)]) == 0
+    assert not asked and "| `unet` | onnx | 5 (2) |" in page.read_text()
+
+
 def test_quantized_detectors_have_no_error_in_pixels():
     assert "error -" in proofs._in_words({"proved": True, **FOUND, "error": None})
 
