@@ -320,9 +320,9 @@ def _error(result):
 TABLE = """\
 # Every model in every format
 
-Written by `python -m tfzoo.benchmarks.proofs --table {place}` (with `--as-it-is`, from what was measured already). A narrow model of
-each name (so that all of them take hours, not days) learned {pictures} drawn pictures of {size} by heart, in {steps} steps of `fit`;
-how well it answers them is under its name. Each file made from it was then compared with Keras on these pictures.
+Written by `python -m tfzoo.benchmarks.proofs --table {place}` (with `--as-it-is`, from what was measured already). A narrow model
+of each name (so that all of them take hours, not days) learned {pictures} drawn pictures of {size} by heart, in {steps} steps of
+`fit`; how well it answers them is under its name. Each file made from it was then compared with Keras on these pictures.
 
 - Agreement: the share of a segmenter's labels that equal Keras's, or of a detector's detections that do (label, box within 0.1 px,
   score within 1e-3); of quantized files of detectors, the share of Keras's objects that are found again (same label, IoU 0.5).
