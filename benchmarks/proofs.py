@@ -61,6 +61,7 @@ PLACES = {"savedmodel": "saved", "onnx": "model.onnx"} | {
 }
 QUANTIZATIONS = ("float16", "dynamic", "int8")
 RUNTIMES = {"savedmodel": (), "onnx": ("tf2onnx", "onnxruntime")}
+ROUNDS = 15  # in which the files of a model are timed in turn
 
 
 def prove(names=None, output=PROOFS_FILE, steps=STEPS, again=False, forms=FORMATS) -> dict:
@@ -153,7 +154,7 @@ def examine(name, options, forms, steps) -> dict:
     """Trains a model, and exports it in these forms.
 
     Returns:
-        {"learned": what ``learned`` returns, form: what ``compare`` returns, or {"reason": ...} where that raises}
+        {"learned": what ``learned`` returns, form: what ``compare`` returns and "latency_ms", or {"reason": ...} where that raises}
     """
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}
     import keras
@@ -169,7 +170,17 @@ def examine(name, options, forms, steps) -> dict:
                 found[form] = compare(model, form, inputs, pathlib.Path(folder))
             except Exception as error:
                 found[form] = _as_reason(error)
+        for form, milliseconds in _latencies([form for form in forms if "bytes" in found[form]], pathlib.Path(folder)).items():
+            found[form]["latency_ms"] = milliseconds
     return found
+
+
+def _latencies(forms, folder) -> dict:
+    """Median milliseconds that the files of these forms take for one picture, in turn and in one thread (SavedModel: its own)."""
+    from tfzoo.benchmarks.speed import measure
+
+    timings = measure([folder / PLACES[form] for form in forms], IMAGE_SIZE, threads=1, rounds=ROUNDS)
+    return {form: round(timing.median, 3) for form, timing in zip(forms, timings, strict=True)}
 
 
 def _open(name, folder):
@@ -244,7 +255,6 @@ def compare(model, form, inputs, folder) -> dict:
         "pictures": PICTURES,
         "bytes": report.bytes,
         "operators": report.operators,
-        "latency_ms": round(report.latency_ms, 3),
         "seconds": round(time.perf_counter() - start),
     }
 
@@ -328,8 +338,8 @@ of each name (so that all of them take hours, not days) learned {pictures} drawn
   score within 1e-3); of quantized files of detectors, the share of Keras's objects that are found again (same label, IoU 0.5).
   Narrow models lose more by quantization than wide ones.
 - Error: a segmenter's logits, norm of the difference over norm; a detector's boxes, pixels, the largest of those that agree.
-- ms: the median of five runs of one picture, of {size} in TFLite, of 256x256 in SavedModel and ONNX, which take any size; on the
-  machine that made the table, with whatever else it did. For quantized against plain files of one model, roughly.
+- ms: of one picture of {size} in one thread (SavedModel: in those that TensorFlow has), the median of {rounds} runs, in turn with
+  the model's other files; on the machine that made the table, with whatever else it did. It compares one model's formats.
 - int8: the network in integers; decisions, decoding and NMS in float.
 - A star: measured on files of an earlier revision of the exporter, whose graphs are not in all details those of today.
 
@@ -350,7 +360,7 @@ def format_table(proofs, place) -> str:
             lines.append(f"| `{name}` | {form}{star} | {_cells(result)} |")
         lines.append(f"| learned: {learned_in_words(proof) or '-'} | | | | | | | |")
     size = "x".join(map(str, IMAGE_SIZE))
-    return TABLE.format(place=place, steps=STEPS, size=size, pictures=PICTURES) + "\n".join(lines) + "\n"
+    return TABLE.format(place=place, steps=STEPS, size=size, pictures=PICTURES, rounds=ROUNDS) + "\n".join(lines) + "\n"
 
 
 def _cells(result):
