@@ -1,13 +1,18 @@
-"""Behind a server: ``export_served`` writes what TensorFlow Serving watches, ``Client`` asks it.
+"""Behind a server: ``export_served`` writes what TensorFlow Serving watches, ``Client`` asks it; ``LocalServer`` answers
+from any artifact as TensorFlow Serving does.
 
 Nothing heavy is imported until it is used: a client over REST needs no TensorFlow.
 """
 
 import importlib
 
-_LAZY = {"export_served": "tfzoo.serving.repository", "Client": "tfzoo.serving.client"}
+_LAZY = {
+    "export_served": "tfzoo.serving.repository",
+    "Client": "tfzoo.serving.client",
+    "LocalServer": "tfzoo.serving.server",
+}
 
-__all__ = ["Client", "export_served"]
+__all__ = ["Client", "LocalServer", "export_served"]
 
 
 def __getattr__(name):

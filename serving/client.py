@@ -1,20 +1,18 @@
 """``Client``: asks a model behind TensorFlow Serving, over gRPC or REST."""
 
-import base64
 import http.client
-import json
 import os
 import pathlib
 import urllib.error
-import urllib.parse
 import urllib.request
 
 import numpy as np
 
 from tfzoo.errors import InputError, MissingInputError, nearest
+from tfzoo.serving import rest
+from tfzoo.serving.rest import BYTES, INPUTS, TENSOR
 
 PROTOCOLS = ("grpc", "rest")
-INTEGERS = {"labels": np.int32, "num_detections": np.int32, "image_shape": np.int32}  # JSON tells no dtypes; the rest are float32
 
 
 class Client:
@@ -60,13 +58,13 @@ class Client:
                 raise InputError(
                     f"An array of pictures is uint8 [batch, height, width, 3]; this one is {images.dtype} {images.shape}."
                 )
-            return self._ask("tensor", "images", images)
+            return self._ask(TENSOR, images)
         if isinstance(images, (str, bytes, os.PathLike)):
             raise InputError("Pictures to send come as a list of paths or bytes, or as an array: put a single one into a list.")
         files = [_read(image) for image in images]
         if not files:
             raise InputError("There are no pictures to send: give at least one.")
-        return self._ask("serving_default", "image_bytes", files)
+        return self._ask(BYTES, files)
 
     def unreachable(self, reason):
         return InputError(
@@ -100,29 +98,16 @@ def _read(image):
         raise InputError(f"File {image} cannot be read: {error.strerror}.") from None
 
 
-def _to_base64(files):
-    return [{"b64": base64.b64encode(data).decode()} for data in files]
-
-
-def _rest(client, signature, argument, values):
-    encode = np.ndarray.tolist if isinstance(values, np.ndarray) else _to_base64
-    version = f"/versions/{client.version}" if client.version else ""
-    url = f"http://{client.address}/v1/models/{urllib.parse.quote(client.model)}{version}:predict"
-    body = json.dumps({"signature_name": signature, "inputs": {argument: encode(values)}}).encode()
+def _rest(client, signature, values):
+    url = f"http://{client.address}{rest.write_address(client.model, client.version)}"
     try:
-        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        request = urllib.request.Request(url, rest.write_request(signature, values), {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=client.timeout) as response:
-            outputs = json.load(response)["outputs"]
-        return _typed(outputs)
+            return rest.read_answer(response.read())
     except urllib.error.HTTPError as error:
         raise client.refused(error.code == 404, error.read().decode(errors="replace") or str(error.reason)) from None
     except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
         raise client.unreachable(getattr(error, "reason", error) or type(error).__name__) from None
-
-
-def _typed(outputs):
-    dtypes = INTEGERS if "num_detections" in outputs else INTEGERS | {"labels": np.uint8}
-    return {name: np.asarray(value, dtypes.get(name, np.float32)) for name, value in outputs.items()}
 
 
 def _grpc(client):
@@ -138,12 +123,12 @@ def _grpc(client):
     endless = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]  # score maps outgrow the usual 4 MB
     stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(client.address, endless))
 
-    def ask(signature, argument, values):
+    def ask(signature, values):
         request = predict_pb2.PredictRequest()
         request.model_spec.name, request.model_spec.signature_name = client.model, signature
         if client.version:
             request.model_spec.version.value = client.version
-        request.inputs[argument].CopyFrom(tf.make_tensor_proto(values))
+        request.inputs[INPUTS[signature]].CopyFrom(tf.make_tensor_proto(values))
         try:
             outputs = stub.Predict(request, timeout=client.timeout).outputs
         except grpc.RpcError as error:

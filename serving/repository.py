@@ -22,10 +22,10 @@ from tfzoo.export.savedmodel import SIGNATURE, image_signature
 from tfzoo.files import claim_folder, replacing
 from tfzoo.models.base import check_images
 from tfzoo.serving.decoding import decode_batch, resize
+from tfzoo.serving.rest import TENSOR, refuse_proposals
 from tfzoo.weights import open_model
 from tfzoo.zoo import MODELS
 
-TENSOR_SIGNATURE = "tensor"
 CONFIG_NAME, COMPOSE_NAME = "models.config", "docker-compose.yml"
 CONFIG = """\
 # Written anew by every export: one entry for each model in this folder.
@@ -95,7 +95,7 @@ def write(model, folder, image_size=None) -> None:
         classes = pathlib.Path(assets) / "classes.txt"
         classes.write_text("".join(f"{class_name}\n" for class_name in model.class_names), encoding="utf-8")
         served = ServedModel(model.deployed(), classes, image_size)
-        tf.saved_model.save(served, str(folder), {SIGNATURE: served.answer_bytes, TENSOR_SIGNATURE: served.answer_tensor})
+        tf.saved_model.save(served, str(folder), {SIGNATURE: served.answer_bytes, TENSOR: served.answer_tensor})
     outputs = sidecars.meanings(model.task, served.answer_tensor.get_concrete_function().structured_outputs)
     sidecars.write(sidecars.Sidecar(model.name, model.task, model.class_names, image_size, None, outputs=outputs), folder)
 
@@ -147,7 +147,7 @@ def verify(model, folder, image_size=None) -> None:
     loaded = tf.saved_model.load(str(folder))  # kept: a signature holds its variables weakly
     size = image_size or DEFAULT_SIZE
     images = np.stack(draw_pictures(None, size, CHECKED_PICTURES)[0])
-    answer = _ask(loaded.signatures[TENSOR_SIGNATURE], images=images)
+    answer = _ask(loaded.signatures[TENSOR], images=images)
     _check(model, answer, model.predict(images, verbose=0))
     sent = images.repeat(2, axis=1).repeat(3, axis=2)
     taken = np.stack([resize(picture, size) for picture in sent])
@@ -183,19 +183,11 @@ def _check_name(name):
 
 def _open(artifact, weights):
     if weights is not None and str(artifact) in MODELS:
-        _refuse_proposals(artifact, MODELS[str(artifact)].build_class())  # before weights are downloaded
+        refuse_proposals(artifact, MODELS[str(artifact)].build_class())  # before weights are downloaded
     model = open_model(artifact, weights) if isinstance(artifact, (str, os.PathLike)) else artifact
     check_exportable(model)
-    _refuse_proposals(model.name, model)
+    refuse_proposals(model.name, model)
     return model
-
-
-def _refuse_proposals(name, model):
-    if model.takes_proposals:
-        raise InputError(
-            f"Model {name} wants proposals with each picture, and served models take pictures alone: serve a two-stage detector, "
-            "which finds its own."
-        )
 
 
 def _choose_version(folder, version):

@@ -15,7 +15,6 @@ from tfzoo.errors import ExportError, InputError
 from tfzoo.export import load, verify
 from tfzoo.export import sidecar as sidecars
 from tfzoo.serving import export_served, repository
-from tfzoo.serving.client import _typed
 from tfzoo.serving.decoding import resize
 from tfzoo.serving.repository import _encode as png
 from tfzoo.serving.repository import as_sent
@@ -106,18 +105,6 @@ def test_sides_that_are_stretched_unlike():
     np.testing.assert_allclose(moved["boxes"], [[[1, 2, 3, 4]], [[0.5, 6, 1.5, 12]]])
     np.testing.assert_allclose(moved["keypoints"], [[[[5, 6, 1]]], [[[2.5, 18, 1]]]])
     assert moved["scores"] is answer["scores"]
-
-
-def test_dtypes_of_a_rest_answer():
-    """JSON has none: they are those of ``predict``."""
-    found = _typed({"boxes": [[[1, 2, 3, 4]]], "labels": [[-1]], "num_detections": [0], "image_shape": [[5, 6]]})
-    assert {name: value.dtype.name for name, value in found.items()} == {
-        "boxes": "float32",
-        "labels": "int32",
-        "num_detections": "int32",
-        "image_shape": "int32",
-    }
-    assert _typed({"labels": [[[1]]], "scores": [[[1]]]})["labels"].dtype == np.uint8
 
 
 def test_a_network_of_one_size_takes_pictures_of_that_size(tmp_path, capsys):

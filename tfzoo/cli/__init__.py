@@ -7,7 +7,7 @@ import sys
 import threading
 import traceback
 
-from tfzoo.cli.arguments import build_parser
+from tfzoo.cli.arguments import build_parser, spell_out
 from tfzoo.errors import ExportError, find_sentence
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -18,7 +18,7 @@ def main(arguments=None) -> int:
     # TensorFlow leaves oneDNN off where AVX2 is all that a processor has, and trains up to three times slower there.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     parser = build_parser()
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(spell_out(sys.argv[1:] if arguments is None else arguments))
     if not hasattr(args, "run"):
         args.group.print_help()
         return BAD_INPUT

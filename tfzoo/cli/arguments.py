@@ -4,6 +4,7 @@ import argparse
 
 from tfzoo.cli import commands, values
 
+SERVE_RUN = "run"
 SPECS = "shapes, masks:DIR, coco:DIR, voc:DIR, yolo:DIR or tfrecord:DIR"
 AUGMENTATIONS = (  # fields of the recipe: type, default, explanation
     ("rotation", float, "0", "degrees: turn by up to so much, either way; segmenters only"),
@@ -263,7 +264,23 @@ def _add_export(subparsers):
 
 
 def _add_serve(subparsers):
-    group = _group(subparsers, "serve", "Deploy behind TensorFlow Serving.")
+    group = _group(
+        subparsers, "serve", "Answer requests from an artifact (tfzoo serve ARTIFACT), or deploy it behind TensorFlow Serving."
+    )
+    parser = _command(
+        group,
+        SERVE_RUN,
+        commands.run_serve,
+        "Answer TensorFlow Serving's REST requests from any artifact, on this machine; 'run' may be left out.",
+        "tfzoo serve model.tflite --name shapes --port 8501",
+    )
+    _add_artifact(parser)
+    parser.add_argument("--name", help="the model's name in requests (default: its name in the zoo)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine alone)")
+    parser.add_argument("--port", type=values.port, default=8501, help="default: 8501; 0: any that is free")
+    parser.add_argument("--threads", type=values.count, help="of the file's runtime (default: as many as there are cores)")
+    _add_image_size(parser)
+
     parser = _command(
         group,
         "export",
@@ -276,6 +293,12 @@ def _add_serve(subparsers):
     parser.add_argument("--name", required=True, help="the model's name in requests")
     parser.add_argument("--weights", help="with a model name: which weights")
     _add_image_size(parser)
+
+
+def spell_out(words) -> list[str]:
+    """``serve ARTIFACT`` is short for ``serve run ARTIFACT``."""
+    short = words[:1] == ["serve"] and words[1:] and words[1] not in (SERVE_RUN, "export", "-h", "--help")
+    return ["serve", SERVE_RUN, *words[1:]] if short else words
 
 
 def _add_data_commands(subparsers):

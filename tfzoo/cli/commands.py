@@ -1,11 +1,20 @@
 """What each command does with its arguments. Each imports what it needs when it runs."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import sys
 
 from tfzoo.errors import InputError
+
+SERVED = """\
+{server.runner.path} answers at {server.address} as TensorFlow Serving does. From Python:
+
+    from tfzoo.serving import Client
+    Client("{server.server_name}:{server.server_port}", "{server.model}", protocol="rest").predict(["street.jpg"])
+
+Ctrl-C ends it."""
 
 
 def run_demo(args):
@@ -152,6 +161,16 @@ def _debug_quantization(model, args):
     quantization.write(losses, args.debug_quantization)
     print(f"\nWhere it loses the most; all tensors, in their order, are in {args.debug_quantization}:\n")
     print(quantization.format_table(losses))
+
+
+def run_serve(args):
+    from tfzoo.serving import LocalServer
+
+    with LocalServer(args.artifact, args.name, args.host, args.port, args.image_size, args.weights, args.threads) as server:
+        print(SERVED.format(server=server), flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+    print("The server has stopped.")
 
 
 def run_serve_export(args):

@@ -26,8 +26,17 @@ def count_or_any(text):
 
 def seed(text):
     """A whole number from 0 to 2^32 - 1, which NumPy, Keras and TensorFlow all take."""
-    if not (text.isascii() and text.isdigit() and int(text) < 2**32):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 to {2**32 - 1}")
+    return _below(2**32, text)
+
+
+def port(text):
+    """A whole number from 0 to 2^16 - 1."""
+    return _below(2**16, text)
+
+
+def _below(limit, text):
+    if not (text.isascii() and text.isdigit() and int(text) < limit):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 to {limit - 1}")
     return int(text)
 
 
