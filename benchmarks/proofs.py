@@ -9,6 +9,7 @@ files as they are now is not done again, so that an interrupted run can be taken
 
 import argparse
 import concurrent.futures
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -170,8 +171,9 @@ def examine(name, options, forms, steps) -> dict:
                 found[form] = compare(model, form, inputs, pathlib.Path(folder))
             except Exception as error:
                 found[form] = _as_reason(error)
-        for form, milliseconds in _latencies([form for form in forms if "bytes" in found[form]], pathlib.Path(folder)).items():
-            found[form]["latency_ms"] = milliseconds
+        with contextlib.suppress(Exception):  # what was proved is worth more than how long it took
+            for form, milliseconds in _latencies([form for form in forms if "bytes" in found[form]], pathlib.Path(folder)).items():
+                found[form]["latency_ms"] = milliseconds
     return found
 
 
@@ -339,7 +341,7 @@ of each name (so that all of them take hours, not days) learned {pictures} drawn
   Narrow models lose more by quantization than wide ones.
 - Error: a segmenter's logits, norm of the difference over norm; a detector's boxes, pixels, the largest of those that agree.
 - ms: of one picture of {size} in one thread (SavedModel: in those that TensorFlow has), the median of {rounds} runs, in turn with
-  the model's other files; on the machine that made the table, with whatever else it did. It compares one model's formats.
+  the model's other files of the same run; on the machine that made the table, with whatever else it did.
 - int8: the network in integers; decisions, decoding and NMS in float.
 - A star: measured on files of an earlier revision of the exporter, whose graphs are not in all details those of today.
 
@@ -367,7 +369,8 @@ def _cells(result):
     if "bytes" not in result:
         return f"- | - | - | - | - | {result['reason']}"
     operators = f"{sum(result['operators'].values())} ({len(result['operators'])})"
-    numbers = f"{result['bytes'] / 1e6:.2f} | {result['agreement']:.2%} | {_error(result)} | {result['latency_ms']:.1f}"
+    milliseconds = f"{result['latency_ms']:.1f}" if "latency_ms" in result else "-"
+    numbers = f"{result['bytes'] / 1e6:.2f} | {result['agreement']:.2%} | {_error(result)} | {milliseconds}"
     return f"{operators} | {numbers} | {result.get('reason', '')}"
 
 

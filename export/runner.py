@@ -66,6 +66,7 @@ class Runner(abc.ABC):
     """
 
     format: str
+    fixed_size: tuple[int, int] | None = None  # that its network stretches pictures to, whatever size is given
 
     def __init__(self, path: pathlib.Path, threads: int | None):
         self.path, self.threads = path, threads or os.cpu_count()
@@ -254,7 +255,7 @@ class KerasRunner(Runner):
 
     def _open(self):
         self.threads = None
-        self._deployed = self.model.deployed()
+        self._deployed, self.fixed_size = self.model.deployed(), self.model.fixed_size
 
     @property
     def takes_any_size(self):

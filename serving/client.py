@@ -76,7 +76,7 @@ class Client:
         if missing:
             wanted = f"{self.model}{f' version {self.version}' if self.version else ''}"
             return InputError(
-                f"The server {self.address} has no model {wanted} ({reason}): check the name against its models.config."
+                f"The server {self.address} has no model {wanted} ({reason}): check the name that it is served under."
             )
         return InputError(
             f"The server {self.address} refuses the request ({reason}): send JPEG or PNG files, or the size it takes."
@@ -106,7 +106,7 @@ def _rest(client, signature, values):
             return rest.read_answer(response.read())
     except urllib.error.HTTPError as error:
         raise client.refused(error.code == 404, error.read().decode(errors="replace") or str(error.reason)) from None
-    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise client.unreachable(getattr(error, "reason", error) or type(error).__name__) from None
 
 

@@ -18,11 +18,11 @@ from tfzoo.export import sidecar as sidecars
 from tfzoo.export import verify as parity
 from tfzoo.export.calibration import pictures as draw_pictures
 from tfzoo.export.exporter import CHECKED_PICTURES, DEFAULT_SIZE, check_exportable
-from tfzoo.export.savedmodel import SIGNATURE, image_signature
+from tfzoo.export.savedmodel import image_signature
 from tfzoo.files import claim_folder, replacing
 from tfzoo.models.base import check_images
 from tfzoo.serving.decoding import decode_batch, resize
-from tfzoo.serving.rest import TENSOR, refuse_proposals
+from tfzoo.serving.rest import BYTES, NAME, TENSOR
 from tfzoo.weights import open_model
 from tfzoo.zoo import MODELS
 
@@ -95,7 +95,7 @@ def write(model, folder, image_size=None) -> None:
         classes = pathlib.Path(assets) / "classes.txt"
         classes.write_text("".join(f"{class_name}\n" for class_name in model.class_names), encoding="utf-8")
         served = ServedModel(model.deployed(), classes, image_size)
-        tf.saved_model.save(served, str(folder), {SIGNATURE: served.answer_bytes, TENSOR: served.answer_tensor})
+        tf.saved_model.save(served, str(folder), {BYTES: served.answer_bytes, TENSOR: served.answer_tensor})
     outputs = sidecars.meanings(model.task, served.answer_tensor.get_concrete_function().structured_outputs)
     sidecars.write(sidecars.Sidecar(model.name, model.task, model.class_names, image_size, None, outputs=outputs), folder)
 
@@ -151,7 +151,7 @@ def verify(model, folder, image_size=None) -> None:
     _check(model, answer, model.predict(images, verbose=0))
     sent = images.repeat(2, axis=1).repeat(3, axis=2)
     taken = np.stack([resize(picture, size) for picture in sent])
-    answer = _ask(loaded.signatures[SIGNATURE], image_bytes=np.array([_encode(picture) for picture in sent], dtype=object))
+    answer = _ask(loaded.signatures[BYTES], image_bytes=np.array([_encode(picture) for picture in sent], dtype=object))
     if not (answer.pop("image_shape") == sent.shape[1:3]).all():
         raise ExportError("The served model is wrong about the size of pictures sent as files; nothing was written.")
     _check(model, answer, scale_found(model.predict(taken, verbose=0), size, sent.shape[1:3]))
@@ -174,7 +174,7 @@ def _encode(image):
 
 
 def _check_name(name):
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", str(name)) or name in (CONFIG_NAME, COMPOSE_NAME):
+    if not NAME.fullmatch(str(name)) or name in (CONFIG_NAME, COMPOSE_NAME):
         raise InputError(
             f"Model name '{name}' is no plain folder name: give one of letters, digits, '_', '.' and '-' that starts with "
             "none of the last two and is not the name of a file of the repository."
@@ -188,6 +188,15 @@ def _open(artifact, weights):
     check_exportable(model)
     refuse_proposals(model.name, model)
     return model
+
+
+def refuse_proposals(name, model) -> None:
+    """Raises an InputError where a model, its class or its runner wants more than pictures."""
+    if model.takes_proposals:
+        raise InputError(
+            f"Model {name} wants proposals with each picture, and served models take pictures alone: serve a two-stage detector, "
+            "which finds its own."
+        )
 
 
 def _choose_version(folder, version):

@@ -41,6 +41,8 @@ CODED = {"b64": base64.b64encode(b"ab").decode()}
         {"inputs": [CODED]},
         {"inputs": {"image_bytes": [CODED]}},
         {"signature_name": "serving_default", "inputs": [CODED]},
+        {"signature_name": "", "inputs": [CODED]},
+        {"inputs": [{"b64": "YW\n I"}]},
     ],
 )
 def test_ways_to_write_a_request(request_):
@@ -55,10 +57,18 @@ def test_ways_to_write_a_request(request_):
         (b"[1]", "is JSON"),
         (b"{}", "is JSON"),
         (b'{"inputs": [1], "signature_name": "other"}', "no signature 'other': it is serving_default or tensor"),
+        (b'{"inputs": [1], "signature_name": {}}', "no signature {}"),
+        (b"[" * 100000, "is JSON"),
+        (b'{"inputs": [], "instances": []}', "leave out one of the two"),
+        (b'{"instances": {"b64": "YWI="}}', "at least one picture"),
+        (b'{"instances": [{"image_bytes": {"b64": "YWI="}}, {"b64": "YWI="}]}', "all of them alike"),
+        (b'{"instances": [{"image_bytes": {"b64": "YWI="}, "more": 1}]}', "their base64"),
         (b'{"inputs": []}', "at least one picture"),
         (b'{"inputs": {"pictures": [1]}}', "as image_bytes"),
         (b'{"inputs": ["text"]}', "their base64"),
         (b'{"inputs": [{"b64": "%"}]}', "their base64"),
+        (b'{"inputs": [{"b64": "\xc3\xa9"}]}', "their base64"),
+        (b'{"inputs": [{"b64": 1}]}', "their base64"),
     ],
 )
 def test_bad_requests(body, part):
@@ -85,3 +95,9 @@ def test_dtypes_of_an_answer():
         "num_detections": "int32",
         "image_shape": "int32",
     }
+
+
+@pytest.mark.parametrize("body", ["[]", "{}", '{"outputs": []}', "<html>", '{"outputs": {"labels": "text"}}'])
+def test_what_is_no_answer(body):
+    with pytest.raises(ValueError):
+        rest.read_answer(body)

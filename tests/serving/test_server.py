@@ -1,9 +1,10 @@
 """The local server: the same protocol and the same answers as TensorFlow Serving gives from a served model, from any artifact."""
 
+import contextlib
 import http.client
 import json
-import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from fast_cases import small
 import tfzoo
 import tfzoo.export
 from tfzoo.cli import main
+from tfzoo.cli.arguments import spell_out
 from tfzoo.data.images import resize_image
 from tfzoo.errors import InputError, MissingInputError
 from tfzoo.export import verify
@@ -113,18 +115,35 @@ def fetch(url, body=None):
 
 
 def test_status_and_addresses(tiny):
-    status, content = fetch(tiny.address.removesuffix(":predict"))
+    status, content = fetch(tiny.url.removesuffix(":predict"))
     assert status == 200 and content["model_version_status"][0]["state"] == "AVAILABLE"
-    for wrong in ("/v1/models/tiny/versions/2:predict", "/v1/models/other:predict", "/", "/v1/models/tiny"):
-        status, content = fetch(f"http://127.0.0.1:{tiny.server_port}{wrong}", b"{}")
-        assert status == 404 and "Servable not found" in content["error"] and tiny.address in content["error"]
+    for wrong in ("/v1/models/tiny/versions/2:predict", "/v1/models/other:predict", f"/v1/models/tiny/versions/{'9' * 18}:predict"):
+        status, content = fetch(f"http://{tiny.address}{wrong}", b"{}")
+        assert status == 404 and "Servable not found" in content["error"] and tiny.url in content["error"]
+    for wrong in ("/", "/v1/models/tiny", "/v1/models/tiny:classify", f"/v1/models/tiny/versions/{'9' * 5000}:predict"):
+        status, content = fetch(f"http://{tiny.address}{wrong}", b"{}")
+        assert status == 400 and "Malformed request: POST /" in content["error"] and tiny.url in content["error"]
+    assert fetch(tiny.url)[0] == 400  # predictions are POSTed
     with pytest.raises(InputError, match="has no model tiny version 5"):
         ask(tiny, version=5).predict(np.zeros((1, *SIZE, 3), np.uint8))
 
 
+def test_the_size_that_pictures_are_brought_to(running, tmp_path):
+    """As ``export_served`` chooses it: the one given, the model's own, the one that its network stretches them to, 256x256."""
+    options = {"class_names": ["a", "b"], "width_multiplier": 0.125}
+    tfzoo.create_model("ssdlite320_mobilenetv2", **options).save(tmp_path / "fixed.keras")
+    tfzoo.create_model("unet", depth=2, **options).save(tmp_path / "any.keras")
+    picture = np.zeros((40, 50, 3), np.uint8)
+    with pytest.raises(InputError, match="takes pictures of 320x320 as numbers, not 40x50"):
+        ask(running(tmp_path / "fixed.keras")).predict(picture[None])
+    assert ask(running(tmp_path / "any.keras")).predict([png(picture)])["labels"].shape == (1, 256, 256)
+    assert ask(running(tmp_path / "any.keras")).predict(picture[None])["labels"].shape == (1, 40, 50)
+    assert ask(running(tmp_path / "any.keras", image_size=(64, 32))).predict([png(picture)])["labels"].shape == (1, 64, 32)
+
+
 def test_rows(tiny, images):
     body = json.dumps({"instances": rest_values(images[:2])}).encode()
-    status, content = fetch(tiny.address, body)
+    status, content = fetch(tiny.url, body)
     columns = ask(tiny).predict([png(picture) for picture in images[:2]])
     assert status == 200 and [set(row) for row in content["predictions"]] == [{"labels", "scores", "image_shape"}] * 2
     np.testing.assert_array_equal([row["labels"] for row in content["predictions"]], columns["labels"])
@@ -137,7 +156,8 @@ def rest_values(images):
 @pytest.mark.parametrize(
     ("signature", "values", "part"),
     [
-        ("serving_default", [{"b64": "YWJj"}], "Picture 1"),
+        ("serving_default", [{"b64": "YWJj"}], "Picture 1 is neither a JPEG nor a PNG file"),
+        ("serving_default", [{"b64": "iVBORw0KGgo="}], "Picture 1 is"),
         ("tensor", [[[[0, 0, 256]]]], "whole ones from 0 to 255"),
         ("tensor", [[[[0.5, 0, 1]]]], "whole ones from 0 to 255"),
         ("tensor", [[[0, 0, 1]]], "batch, height, width, 3"),
@@ -147,20 +167,51 @@ def rest_values(images):
 )
 def test_what_is_no_picture_is_refused(tiny, signature, values, part):
     body = json.dumps({"signature_name": signature, "inputs": values}).encode()
-    status, content = fetch(tiny.address, body)
+    status, content = fetch(tiny.url, body)
     assert status == 400 and part in content["error"]
 
 
-def test_a_connection_serves_several_requests_and_huge_ones_are_refused(tiny, images, monkeypatch):
-    connection = http.client.HTTPConnection("127.0.0.1", tiny.server_port, timeout=60)
-    path = rest.write_address("tiny")
-    for _ in range(2):
-        connection.request("POST", path, rest.write_request(rest.TENSOR, images[:1]))
+def test_a_connection_serves_several_requests(tiny, images):
+    connection = http.client.HTTPConnection(tiny.address, timeout=60)
+    for kept in (False, True):
+        before = connection.sock
+        connection.request("POST", rest.write_address("tiny"), rest.write_request(rest.TENSOR, images[:1]))
         assert "outputs" in json.loads(connection.getresponse().read())
-    monkeypatch.setattr(server, "MOST_BYTES", 10)
-    connection.request("POST", path, b"12345678901")
+        assert (connection.sock is before) == kept  # http.client would connect anew unasked
+
+
+def test_requests_without_a_length_and_huge_ones(tiny, images, monkeypatch):
+    connection = http.client.HTTPConnection(tiny.address, timeout=60)
+    connection.request(
+        "POST", rest.write_address("tiny"), iter([b"{}"]), encode_chunked=True, headers={"Transfer-Encoding": "chunked"}
+    )
     response = connection.getresponse()
-    assert response.status == 413 and "length" in json.loads(response.read())["error"]
+    assert response.status == 411 and "Content-Length" in json.loads(response.read())["error"]
+    monkeypatch.setattr(server, "MOST_BYTES", 1000)
+    with pytest.raises(InputError, match="send fewer pictures"):
+        ask(tiny).predict(images.repeat(20, axis=0))
+
+
+def test_what_speaks_no_http_does_no_harm(tiny, images, capfd):
+    for line in (b"\x16\x03\x01\r\n", b"POST\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /" + b"a" * 70000):
+        with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", tiny.server_port), timeout=60) as wire:
+            wire.sendall(line)
+            wire.shutdown(socket.SHUT_WR)
+            wire.recv(1000)
+    assert ask(tiny).predict(images[:1])["labels"].shape == (1, *SIZE)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_each_request_has_its_line(running, files, images, capsys, monkeypatch):
+    served = running(files["tflite"], name="told")
+    served.verbose = True
+    ask(served).predict(images[:1])
+    fetch(f"http://{served.address}/%1b%5b31m")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("POST /v1/models/told:predict: 200, ") and lines[1] == "GET /%1b%5b31m: 400"
+    monkeypatch.setattr("builtins.print", lambda *_, **__: (_ for _ in ()).throw(BrokenPipeError()))
+    assert ask(served).predict(images[:1])["labels"].shape == (1, *SIZE)  # though nobody reads the lines any more
+    assert not served.verbose
 
 
 def test_a_failing_runtime_does_not_end_the_server(tiny, images, monkeypatch):
@@ -191,7 +242,25 @@ def test_several_clients_at_once(tiny, images, answer):
     assert len(found) == 12
 
 
+@pytest.mark.parametrize(
+    ("words", "whole"),
+    [
+        (["serve", "x.tflite", "--port", "0"], ["serve", "run", "x.tflite", "--port", "0"]),
+        (["serve", "--port", "0", "x.tflite"], ["serve", "run", "--port", "0", "x.tflite"]),
+        (["serve", "./export"], ["serve", "run", "./export"]),
+        *(
+            (words, words)
+            for words in (["serve"], ["serve", "-h"], ["serve", "run", "x"], ["serve", "export", "x"], ["export", "x"], [])
+        ),
+    ],
+)
+def test_what_is_short_is_spelt_out(words, whole):
+    assert spell_out(words) == whole
+
+
 def test_what_cannot_be_served(tmp_path, model, tiny, files):
+    with pytest.raises(InputError, match="'a/b' cannot be asked for"):
+        LocalServer(files["tflite"], name="a/b", port=0)
     with pytest.raises(MissingInputError, match="no artifact"):
         LocalServer(tmp_path / "none.tflite", port=0)
     with pytest.raises(InputError, match=r"cannot be listened at .*choose another --port"):
@@ -205,25 +274,27 @@ def test_what_cannot_be_served(tmp_path, model, tiny, files):
 
 
 def test_the_command_answers_until_it_is_interrupted(files, images):
-    command = [sys.executable, "-m", "tfzoo", "serve", str(files["tflite"]), "--port", "0", "--name", "mine"]
-    free = {
-        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
-    }  # a shell's background jobs inherit that it is ignored
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}, **free
-    ) as process:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tfzoo", "serve", str(files["tflite"]), "--port", "0", "--name", "mine"],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs inherit that it is ignored
+    )
+    try:
         line = process.stdout.readline()
+        assert "tiny.tflite answers at http://127.0.0.1:" in line
         address = line.partition("http://")[2].partition("/")[0]
-        assert address and "tiny.tflite answers at" in line
         assert Client(address, "mine", protocol="rest", timeout=60).predict(images[:1])["labels"].shape == (1, *SIZE)
         process.send_signal(signal.SIGINT)
-        rest_of_it = process.stdout.read()
+        printed, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 0
-    assert "POST /v1/models/mine:predict: 200, " in rest_of_it and "The server has stopped." in rest_of_it
+    assert "POST /v1/models/mine:predict: 200, " in printed and "The server has stopped." in printed
 
 
 def test_the_command_line(capfd, tmp_path):
-    assert main(["serve", str(tmp_path / "none.tflite")]) == 2
+    assert main(["serve", str(tmp_path / "none.tflite"), "--port", "0"]) == 2
     assert capfd.readouterr().err.startswith("tfzoo: There is no artifact")
     with pytest.raises(SystemExit) as exit_:
         main(["serve", "run", "--help"])

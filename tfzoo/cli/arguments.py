@@ -4,7 +4,7 @@ import argparse
 
 from tfzoo.cli import commands, values
 
-SERVE_RUN = "run"
+SERVE_RUN, SERVE_EXPORT = "run", "export"
 SPECS = "shapes, masks:DIR, coco:DIR, voc:DIR, yolo:DIR or tfrecord:DIR"
 AUGMENTATIONS = (  # fields of the recipe: type, default, explanation
     ("rotation", float, "0", "degrees: turn by up to so much, either way; segmenters only"),
@@ -283,7 +283,7 @@ def _add_serve(subparsers):
 
     parser = _command(
         group,
-        "export",
+        SERVE_EXPORT,
         commands.run_serve_export,
         "Write a new version of a model into a repository that TensorFlow Serving watches.",
         "tfzoo serve export runs/unet/best.keras --repository served --name unet",
@@ -297,7 +297,7 @@ def _add_serve(subparsers):
 
 def spell_out(words) -> list[str]:
     """``serve ARTIFACT`` is short for ``serve run ARTIFACT``."""
-    short = words[:1] == ["serve"] and words[1:] and words[1] not in (SERVE_RUN, "export", "-h", "--help")
+    short = words[:1] == ["serve"] and words[1:] and words[1] not in (SERVE_RUN, SERVE_EXPORT, "-h", "--help")
     return ["serve", SERVE_RUN, *words[1:]] if short else words
 
 

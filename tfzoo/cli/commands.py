@@ -9,10 +9,10 @@ import sys
 from tfzoo.errors import InputError
 
 SERVED = """\
-{server.runner.path} answers at {server.address} as TensorFlow Serving does. From Python:
+{server.runner.path} answers at {server.url} as TensorFlow Serving does. From Python:
 
     from tfzoo.serving import Client
-    Client("{server.server_name}:{server.server_port}", "{server.model}", protocol="rest").predict(["street.jpg"])
+    Client("{server.address}", "{server.model}", protocol="rest").predict(["street.jpg"])
 
 Ctrl-C ends it."""
 

@@ -107,7 +107,7 @@ def _open(data: bytes, name: str) -> Image.Image:
     except UnidentifiedImageError:
         raise InputError(f"{name} is not a picture that can be read: convert it to JPEG or PNG.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{name} is damaged ({error}): replace it or take it out of the split.") from None
+        raise InputError(f"{name} is damaged ({error}): replace it or leave it out.") from None
     return image
 
 
