@@ -2,8 +2,6 @@
 
 import keras
 
-from tfzoo.errors import InputError
-
 
 def tower(width, depth, name, group_norm=False, use_bias=True, spacing=None):
     """Returns the layers of ``depth`` 3x3 convolutions with ReLU, to be called one after the other on each level.
@@ -53,25 +51,3 @@ def over_levels(levels, layers, columns, name):
             x = layer(x)
         flat.append(keras.layers.Reshape((-1, columns), name=f"{name}.flat{index}")(x))
     return keras.layers.Concatenate(axis=1, name=f"{name}.levels")(flat)
-
-
-def freeze_backbone(model, stages, trainable, frozen_norms, prefix="backbone.body."):
-    """Sets which of a backbone's layers learn.
-
-    Args:
-        model: with layers whose names begin with ``prefix``.
-        stages: names behind the prefix, or tuples of such, from coarse to fine; the last one is the stem.
-        trainable: how many of them learn, the first ones; with all of them the stem's norm does too.
-        frozen_norms: norms keep their statistics, factors and offsets.
-
-    Raises:
-        InputError: more stages than there are.
-    """
-    if not 0 <= trainable <= len(stages):
-        raise InputError(f"trainable_backbone_layers is {trainable}: it must be 0 to {len(stages)}.")
-    names = [(stage,) if isinstance(stage, str) else stage for stage in stages[:trainable]]
-    learning = tuple(f"{prefix}{name}" for stage in names for name in stage) + ((prefix,) if trainable == len(stages) else ())
-    for layer in model.layers:
-        if layer.name.startswith(prefix):
-            norm = isinstance(layer, keras.layers.BatchNormalization)
-            layer.trainable = layer.name.startswith(learning) and not (norm and frozen_norms) if learning else False

@@ -10,32 +10,23 @@ import dataclasses
 import keras
 
 from tfzoo.backbones import feature_pyramid
+from tfzoo.backbones.freezing import STAGES, freeze_backbone
 from tfzoo.backbones.mobilenet_v3 import mobilenet_v3_large_features
 from tfzoo.backbones.vgg import vgg16_features
 from tfzoo.errors import InputError
 from tfzoo.layers.anchors import AnchorGenerator
 from tfzoo.layers.convolution import conv_norm_relu, uniform_fan_in
-from tfzoo.layers.detection_head import freeze_backbone
 from tfzoo.layers.flattened_dense import FlattenedDense
 from tfzoo.layers.fpn import feature_pyramid_network
 from tfzoo.layers.roi_align import assign_levels, roi_align
 from tfzoo.layers.roi_pool import roi_pool
 from tfzoo.layers.rpn import rpn_head
 from tfzoo.models.base import check_options
-from tfzoo.models.pyramid_detector import RESNET_STAGES
 from tfzoo.models.region_detector import BOX_SIZE
 from tfzoo.models.two_stage import TwoStageDetector
 
 RATIOS = (0.5, 1.0, 2.0)
 SIDES = (32, 64, 128, 256, 512)  # of anchors, pixels
-MOBILENET_STAGES = (
-    ("16.",),
-    ("13.", "14.", "15."),
-    ("7.", "8.", "9.", "10.", "11.", "12."),
-    ("4.", "5.", "6."),
-    ("2.", "3."),
-    ("0.", "1."),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +103,7 @@ class FasterRCNN(TwoStageDetector):
         width_multiplier: factor on the channels of the backbone, of the pyramid (256) and of the heads.
         norm_epsilon: of the backbone's norms; the published first form on a ResNet has 0.
         frozen_norms: the backbone's norms stay as they are, as torchvision has them where it starts from trained weights.
-        trainable_backbone_layers: how many of the backbone's stages learn (of a ResNet 5, of MobileNetV3 6), from the last one on;
+        trainable_backbone_layers: how many of the backbone's stages learn (of MobileNetV3 6, of others 5), from the last one on;
             None: all.
         rpn_pre_nms_top_n_test, ...: see ``TwoStageDetector``; None: as published.
     """
@@ -193,10 +184,9 @@ def check_known(name, value, known):
 
 
 def freeze_stages(model, backbone, trainable_backbone_layers, frozen_norms):
-    """Lets the last stages of a ResNet or a MobileNetV3 learn, None: all; see ``freeze_backbone``."""
-    stages = {"resnet50": RESNET_STAGES, "mobilenet_v3_large": MOBILENET_STAGES}.get(backbone)
-    if stages:
-        freeze_backbone(model, stages, _first_given(trainable_backbone_layers, len(stages)), frozen_norms)
+    """Lets the last stages of the backbone learn, None: all; see ``freeze_backbone``."""
+    prefix = "" if backbone in ("mobilenetv2", "vgg16") else FasterRCNN.backbone_prefix  # these have Keras's names
+    freeze_backbone(model, STAGES[backbone], trainable_backbone_layers, frozen_norms, prefix)
 
 
 def pyramid_levels(pixels, backbone, version, width_multiplier, norm_epsilon) -> list:

@@ -46,7 +46,7 @@ class FCOS(PyramidDetector):
         width_multiplier=1.0,
         norm_epsilon=1e-5,
         frozen_norms=False,
-        trainable_backbone_layers=5,
+        trainable_backbone_layers=None,
         center_sampling_radius=1.5,
         score_thresh=0.2,
         nms_thresh=0.6,

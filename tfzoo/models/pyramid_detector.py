@@ -3,14 +3,13 @@
 from keras import ops
 
 from tfzoo.backbones import feature_pyramid
+from tfzoo.backbones.freezing import STAGES, freeze_backbone
 from tfzoo.layers.boxes import clip_boxes
-from tfzoo.layers.detection_head import freeze_backbone
 from tfzoo.layers.detection_input import multiple_above
 from tfzoo.layers.fpn import feature_pyramid_network, level_sizes
 from tfzoo.layers.nms import in_order, top_candidates
 from tfzoo.models.detector import Detector
 
-RESNET_STAGES = ("layer4", "layer3", "layer2", "layer1", "conv1")  # from coarse to fine
 LEVELS, BACKBONE_LEVELS, FINEST_STRIDE = 5, 3, 8
 PRIOR = 0.01  # probability of an object that every anchor starts with (Lin 2017, Focal Loss, section 3.3)
 
@@ -19,7 +18,7 @@ class PyramidDetector(Detector):
     """A detector on P3 to P7.
 
     A subclass gives ``generator`` (its anchors), ``ranking``, ``scores_of`` and ``decode``, beside what ``Detector`` asks for, and
-    has the options ``frozen_norms`` and ``trainable_backbone_layers``, which are for ResNets.
+    has the options ``frozen_norms`` and ``trainable_backbone_layers``.
     """
 
     generator = None
@@ -32,8 +31,8 @@ class PyramidDetector(Detector):
 
     def __init__(self, num_classes, backbone="resnet50", **kwargs):
         super().__init__(num_classes, backbone=backbone, **kwargs)
-        if backbone.startswith("resnet"):
-            freeze_backbone(self, RESNET_STAGES, self.options["trainable_backbone_layers"], self.options["frozen_norms"])
+        which = self.options["trainable_backbone_layers"], self.options["frozen_norms"]
+        freeze_backbone(self, STAGES[backbone], *which, prefix=self.backbone_prefix if backbone == "resnet50" else "")
 
     def ranking(self, heads):
         """What candidates are ranked by, [B, A, K]."""

@@ -37,8 +37,8 @@ class RetinaNet(PyramidDetector):
         group_norm: norms in the towers. p6_from: "p5" or "c5". box_loss: "l1" or "giou".
         width_multiplier: factor on the channels of the backbone, of the pyramid and of the towers (256).
         norm_epsilon: of a ResNet's norms; the published first form has 0.
-        frozen_norms: a ResNet's norms stay as they are, as torchvision has them where it starts from trained weights.
-        trainable_backbone_layers: how many of a ResNet's five stages learn, from the last one on.
+        frozen_norms: the backbone's norms stay as they are, as torchvision has them where it starts from trained weights.
+        trainable_backbone_layers: how many of the backbone's five stages learn, from the last one on; None: all.
         focal_alpha, focal_gamma: of the loss, see ``losses.focal``.
         negatives_per_positive: only the hardest background anchors count, so many for each that has an object; with a gamma of 0
             this is what the focal loss was compared with as OHEM 1:3 (Lin 2017, table 1d). None: all count.
@@ -59,7 +59,7 @@ class RetinaNet(PyramidDetector):
         width_multiplier=1.0,
         norm_epsilon=1e-5,
         frozen_norms=False,
-        trainable_backbone_layers=5,
+        trainable_backbone_layers=None,
         focal_alpha=0.25,
         focal_gamma=2.0,
         negatives_per_positive=None,

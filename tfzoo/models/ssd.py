@@ -9,6 +9,7 @@ import dataclasses
 import keras
 from keras import ops
 
+from tfzoo.backbones.freezing import STAGES, freeze_backbone
 from tfzoo.backbones.vgg import CONVOLUTIONS, max_pool, vgg16_features
 from tfzoo.errors import InputError
 from tfzoo.layers import atrous
@@ -232,6 +233,10 @@ VGG_NAMES = (
     *(f"backbone.features.{index}" for index in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21)),
     *(f"backbone.extra.0.{index}" for index in (1, 3, 5)),
 )
+VGG_STAGES = tuple(
+    tuple(f"{ours}_" for name, ours in zip(CONVOLUTIONS, VGG_NAMES, strict=True) if name.startswith(stage))
+    for stage in STAGES["vgg16"]
+)
 
 
 @keras.saving.register_keras_serializable("tfzoo")
@@ -244,6 +249,7 @@ class SSD(MultiBoxDetector):
         width_multiplier: factor on the channels.
         batch_norm: batch normalisation after each convolution but the heads', for training from scratch; published weights have
             none.
+        trainable_backbone_layers: how many of VGG16's five blocks learn, from the last one on; None: all. What follows them does.
     """
 
     class_layers = {  # and the default boxes in a cell of SSD300, then of SSD512's last level
@@ -257,6 +263,7 @@ class SSD(MultiBoxDetector):
         size=300,
         width_multiplier=1.0,
         batch_norm=False,
+        trainable_backbone_layers=None,
         image_mean=(0.48235 * 255, 0.45882 * 255, 0.40784 * 255),
         image_std=(1.0, 1.0, 1.0),
         score_thresh=0.01,
@@ -273,6 +280,7 @@ class SSD(MultiBoxDetector):
             size=size,
             width_multiplier=width_multiplier,
             batch_norm=batch_norm,
+            trainable_backbone_layers=trainable_backbone_layers,
             image_mean=image_mean,
             image_std=image_std,
             score_thresh=score_thresh,
@@ -281,6 +289,12 @@ class SSD(MultiBoxDetector):
             topk_candidates=topk_candidates,
             **kwargs,
         )
+        freeze_backbone(self, VGG_STAGES, trainable_backbone_layers)
+
+    @classmethod
+    def checkpoint_options(cls, options, whole):
+        """torchvision's: all blocks learn but the first one."""
+        return {"trainable_backbone_layers": 4}
 
     @staticmethod
     def input_side(size, **options):
@@ -296,7 +310,7 @@ class SSD(MultiBoxDetector):
         return FORMS[size].feature_sizes
 
     @staticmethod
-    def build_network(pixels, num_classes, size, width_multiplier, batch_norm, background_listed):
+    def build_network(pixels, num_classes, size, width_multiplier, batch_norm, background_listed, **options):
         def widen(channels):
             return max(round(channels * width_multiplier), 1)
 

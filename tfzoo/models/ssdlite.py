@@ -6,6 +6,7 @@ whose checkpoints fit.
 
 import keras
 
+from tfzoo.backbones.freezing import STAGES, freeze_backbone
 from tfzoo.backbones.mobilenet_v2 import mobilenet_v2_features
 from tfzoo.backbones.mobilenet_v3 import mobilenet_v3_large_features
 from tfzoo.errors import InputError
@@ -39,6 +40,8 @@ class SSDLite(MultiBoxDetector):
         width_multiplier: factor on the channels.
         reduced_tail: half the channels in the last blocks of MobileNetV3 (section 6.3); the published detector has it, backbones
             published for ImageNet have not. Nothing to MobileNetV2.
+        trainable_backbone_layers: how many of the stages learn (of MobileNetV3 6, of MobileNetV2 5), from the last one on;
+            None: all.
     """
 
     class_layers = {f"head.classification_head.module_list.{level}.1": 2 + 2 * len(RATIOS) for level in range(LEVELS)}
@@ -51,6 +54,7 @@ class SSDLite(MultiBoxDetector):
         size=320,
         width_multiplier=1.0,
         reduced_tail=True,
+        trainable_backbone_layers=None,
         image_mean=(127.5, 127.5, 127.5),
         image_std=(127.5, 127.5, 127.5),
         score_thresh=0.001,
@@ -69,6 +73,7 @@ class SSDLite(MultiBoxDetector):
             size=size,
             width_multiplier=width_multiplier,
             reduced_tail=reduced_tail,
+            trainable_backbone_layers=trainable_backbone_layers,
             image_mean=image_mean,
             image_std=image_std,
             score_thresh=score_thresh,
@@ -77,6 +82,7 @@ class SSDLite(MultiBoxDetector):
             topk_candidates=topk_candidates,
             **kwargs,
         )
+        freeze_backbone(self, _stages(backbone), trainable_backbone_layers)
 
     @classmethod
     def checkpoint_options(cls, options, whole):
@@ -110,7 +116,7 @@ class SSDLite(MultiBoxDetector):
         return [-(-size // 2 ** (4 + level)) for level in range(LEVELS)]
 
     @staticmethod
-    def build_network(pixels, num_classes, backbone, size, width_multiplier, reduced_tail, background_listed):
+    def build_network(pixels, num_classes, backbone, size, width_multiplier, reduced_tail, background_listed, **options):
         # === Backbone ===
         maps = _backbone(pixels, backbone, width_multiplier, reduced_tail)
 
@@ -122,6 +128,18 @@ class SSDLite(MultiBoxDetector):
         # === Heads ===
         columns = num_classes + (not background_listed)
         return multibox_heads(maps, SSDLite.prior_boxes().per_cell, columns, _predict)
+
+
+def _stages(backbone):
+    """As in ``freezing.STAGES``; block 13 of MobileNetV3 is in two parts here."""
+    if backbone == "mobilenetv2":
+        return STAGES[backbone]
+    return tuple(tuple(name for block in stage for name in _names(int(block[:-1]))) for stage in STAGES[backbone])
+
+
+def _names(block):
+    before, behind = f"{SSDLite.backbone_prefix}0.{block}.", f"{SSDLite.backbone_prefix}1.{block - CUT}."
+    return (before, behind) if block == CUT else (before,) if block < CUT else (behind,)
 
 
 def _backbone(pixels, backbone, width_multiplier, reduced_tail):
