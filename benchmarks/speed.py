@@ -7,9 +7,11 @@ import dataclasses
 import json
 import os
 import pathlib
+import sys
 import time
 
 import numpy as np
+from keras.utils import Progbar
 
 from tfzoo.data import load_dataset
 from tfzoo.data.images import resize_image
@@ -43,7 +45,7 @@ class Timing:
     bytes: int
 
 
-def measure(artifacts, image_size=None, batch_size=1, threads=None, rounds=30, warm_up=3) -> list[Timing]:
+def measure(artifacts, image_size=None, batch_size=1, threads=None, rounds=30, warm_up=3, verbose=False) -> list[Timing]:
     """Times artifacts against each other.
 
     Args:
@@ -52,6 +54,7 @@ def measure(artifacts, image_size=None, batch_size=1, threads=None, rounds=30, w
         batch_size: pictures in a run, for those that take any number.
         threads: of the runtimes (TensorFlow's own are the process's); None: as many as there are cores.
         rounds: timed runs of each; warm_up: runs before that are not counted.
+        verbose: show a progress bar, where a terminal is there to show it.
 
     Returns:
         a ``Timing`` for each, in the order given.
@@ -62,11 +65,13 @@ def measure(artifacts, image_size=None, batch_size=1, threads=None, rounds=30, w
         for _ in range(warm_up):
             runner.run(**batch)
     times = np.empty((len(runners), rounds))
+    progress = Progbar(rounds, unit_name="round", verbose=int(verbose and sys.stdout.isatty()))
     for round_ in range(rounds):
         for position, (runner, batch) in enumerate(zip(runners, batches, strict=True)):
             start = time.perf_counter()
             runner.run(**batch)
             times[position, round_] = (time.perf_counter() - start) * 1000
+        progress.update(round_ + 1)
     return [_timing(*row) for row in zip(runners, batches, times, strict=True)]
 
 

@@ -337,9 +337,11 @@ def _sidecar(plan):
 def _notes(plan, calibration, parity):
     notes = []
     if plan.is_calibrated and calibration is None:
-        notes.append("int8 ranges were set on drawn shapes: give calibration= (--calibration) pictures of your own kind.")
+        notes.append("int8 ranges were set on drawn shapes: give pictures of your own kind (--calibration).")
     if parity.get("detections", {}).get("count") == 0:
-        notes.append("the model found nothing in the pictures that it was compared on: give pictures of its kind (--calibration).")
+        notes.append(
+            "the model found nothing in the pictures that it was compared on, so little is proved: choose others (--calibration)."
+        )
     if larger := _enlarged(plan):
         notes.append(f"the network enlarges pictures to {larger}: a file that takes such ones (--image-size {larger}) sees more.")
     if plan.raw and plan.size is None and plan.model.decoding(DEFAULT_SIZE):

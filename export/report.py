@@ -72,9 +72,10 @@ class ExportReport:
                 f"  a GPU delegate takes all of these{' but' if self.not_on_gpu else ''} {_listed(self.not_on_gpu)}".rstrip()
             )
         for output, errors in self.parity.items():
-            text = ", ".join(f"{key.replace('_', ' ')} {value:.6g}" for key, value in errors.items())
+            told = {key: value for key, value in errors.items() if output != "labels" or key == "agreement"}  # labels have no size
+            text = ", ".join(f"{key.replace('_', ' ')} {value:.6g}" for key, value in told.items())
             lines.append(f"  {output} against Keras on {self.checked_pictures} pictures ({self.compared_on}): {text}")
-        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+        return "\n".join([lines[0], *(f"  note: {note}" for note in self.notes), *lines[1:]])
 
 
 def _listed(counts):

@@ -98,6 +98,10 @@ class Runner(abc.ABC):
 
     def require_answer(self) -> None:
         """Raises an InputError where the file answers what the network gives, not what was found."""
+        if self.sidecar.quantization == "full_int8":
+            raise InputError(
+                f"{self.path} answers raw integers (full_int8): measure an int8 file of the same model, without raw, in its place."
+            )
         if self.sidecar.raw:
             raw = "logits" if self.task == "semantic" else "raw heads"
             raise InputError(f"{self.path} answers {raw} (it was exported with raw): export it without, for labels and scores.")

@@ -38,5 +38,6 @@ def nearest(word: str, candidates) -> str:
     """Returns " Did you mean 'x'?" for the nearest candidate, or an empty string where none is near."""
     import difflib
 
-    matches = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
+    longer = [candidate for candidate in candidates if len(word) > 2 and candidate.startswith(word)]
+    matches = longer[:1] or difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
     return f" Did you mean '{matches[0]}'?" if matches else ""

@@ -7,13 +7,13 @@ import pathlib
 from tfzoo.errors import InputError, OutputExistsError
 
 
-def claim_folder(path, allow_existing=False) -> pathlib.Path:
-    """Creates a folder to write into; one that holds something already is refused, unless ``allow_existing``."""
+def claim_folder(path, allow_existing=False, flag="--overwrite") -> pathlib.Path:
+    """Creates a folder to write into; one that holds something is refused, unless ``allow_existing``, which ``flag`` sets."""
     path = pathlib.Path(path)
     if path.exists() and not path.is_dir():
         raise OutputExistsError(f"{path} is a file, not a folder: choose another output.")
     if not allow_existing and path.is_dir() and any(path.iterdir()):
-        raise OutputExistsError(f"Folder {path} exists and is not empty: choose another output, or empty it first.")
+        raise OutputExistsError(f"Folder {path} exists and is not empty: choose another output, empty it first, or give {flag}.")
     _make(path)
     return path
 
@@ -21,6 +21,8 @@ def claim_folder(path, allow_existing=False) -> pathlib.Path:
 def claim_file(path, allow_existing=False) -> pathlib.Path:
     """Makes the folder of a file to be written; a file that exists is refused, unless ``allow_existing``."""
     path = pathlib.Path(path)
+    if path.is_dir():
+        raise OutputExistsError(f"{path} is a folder, and a file is to be written: choose another name.")
     if path.exists() and not allow_existing:
         raise OutputExistsError(f"{path} exists: choose another name, or allow it to be replaced with --overwrite.")
     _make(path.parent)

@@ -370,3 +370,64 @@ def test_every_flag_that_the_documents_name_is_there():
     documents = [root / "README.md", *(root / "docs").glob("*.md")]
     named = {flag for document in documents for flag in re.findall(r"(?<![\w-])--[a-z][a-z_-]+", document.read_text())}
     assert len(named) > 40 and not {flag.replace("_", "-") for flag in named} - known
+
+
+@pytest.mark.parametrize("group", ["", "serve", "data", "benchmark"])
+def test_every_group_has_help_with_an_example(group, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([*group.split(), "--help"])
+    out = capsys.readouterr().out
+    assert exit_.value.code == 0 and f"example:\n  tfzoo {group}" in out
+    assert group != "serve" or "usage: tfzoo serve ARTIFACT" in out
+
+
+def test_version(capsys):
+    import tfzoo
+
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"tfzoo {tfzoo.__version__}\n"
+
+
+def test_what_is_for_segmenters_alone(wrong, tmp_path):
+    arguments = (
+        "train",
+        "yolov2_darknet19",
+        "--data",
+        "shapes:64x64",
+        "--output",
+        tmp_path / "out",
+        "--option",
+        "width_multiplier=0.125",
+    )
+    assert "loss is 'dice': it is for segmenters alone" in wrong(*arguments, "--loss", "dice")
+    assert "class_weights is 'median': it is for segmenters alone" in wrong(*arguments, "--class-weights", "median")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("--image-size", "100000"), "a side of more than 16384 pixels"),
+        (("--crop", "0.1"), "at least 32x32"),
+        (("--epochs", "1", "--image-size", "16"), "at least 32x32"),
+    ],
+)
+def test_sizes_that_cannot_be_trained_at(wrong, folder, tmp_path, more, sentence):
+    assert sentence in wrong(*train_arguments(folder, tmp_path / "out"), *more)
+
+
+def test_a_picture_that_is_not_there_leaves_no_empty_folder(wrong, small_unet, tmp_path):
+    assert "There is no file" in wrong("predict", small_unet[1], tmp_path / "none.jpg", "--output", tmp_path / "a" / "found")
+    assert not (tmp_path / "a").exists()
+
+
+def test_too_little_memory_is_told(capfd, monkeypatch):
+    from tfzoo.cli import commands
+
+    def fails(args):
+        raise MemoryError
+
+    monkeypatch.setattr(commands, "run_models", fails)
+    assert main(["models"]) == 1
+    assert capfd.readouterr().err.startswith("tfzoo: There is not enough memory for this: take smaller pictures")

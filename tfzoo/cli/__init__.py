@@ -51,6 +51,8 @@ def _terminating_interrupts():
 
 def _explain(error) -> int:
     sentence = find_sentence(error)
+    if type(error).__name__ in ("MemoryError", "ResourceExhaustedError"):  # TensorFlow's, which is not imported for its name
+        error = ExportError("There is not enough memory for this: take smaller pictures, fewer at once, or a smaller model.")
     if not sentence and isinstance(error, OSError) and error.filename:
         sentence = f"{error.filename} cannot be used ({error.strerror}): check the path and its permissions."
     if os.environ.get("TFZOO_TRACEBACK"):

@@ -2,6 +2,7 @@
 
 import argparse
 
+from tfzoo import __version__
 from tfzoo.cli import commands, values
 
 SERVE_RUN, SERVE_EXPORT = "run", "export"
@@ -24,8 +25,11 @@ AUGMENTATIONS = (  # fields of the recipe: type, default, explanation
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="tfzoo", description="Keras models for dense vision that train with fit, and exports that are proved."
+        prog="tfzoo",
+        description="Keras models for dense vision that train with fit, and exports that are proved.",
+        **_example("tfzoo demo --output demo"),
     )
+    parser.add_argument("--version", action="version", version=f"tfzoo {__version__}")
     parser.set_defaults(group=parser)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add_demo(subparsers)
@@ -41,17 +45,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _command(subparsers, name, run, help, example, **defaults):
-    parser = subparsers.add_parser(
-        name, help=help, description=help, epilog=f"example:\n  {example}", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = subparsers.add_parser(name, help=help, description=help, **_example(example))
     parser.set_defaults(run=run, **defaults)
     return parser
 
 
-def _group(subparsers, name, help):
-    parser = subparsers.add_parser(name, help=help, description=help)
+def _example(command):
+    return {"epilog": f"example:\n  {command}", "formatter_class": argparse.RawDescriptionHelpFormatter}
+
+
+def _group(subparsers, name, help, example, **options):
+    parser = subparsers.add_parser(name, help=help, description=help, **_example(example), **options)
     parser.set_defaults(group=parser)
-    return parser.add_subparsers(title="commands", metavar="COMMAND")
+    return parser.add_subparsers(title="commands", metavar="COMMAND", prog=parser.prog)
 
 
 def _add_demo(subparsers):
@@ -210,7 +216,7 @@ def _add_predict(subparsers):
     parser.add_argument("--output", required=True, help="folder; it must be empty or new")
     parser.add_argument(
         "--min-score",
-        type=float,
+        type=values.share,
         default=0.3,
         metavar="S",
         help="draw boxes from this score up (default: 0.3)",
@@ -242,7 +248,9 @@ def _add_export(subparsers):
         "--format", choices=("savedmodel", "tflite", "onnx", "openvino"), help="if the name of the output does not tell"
     )
     parser.add_argument("--quantize", metavar="HOW", help="int8, float16, dynamic or full_int8 (TFLite)")
-    parser.add_argument("--calibration", metavar="SPEC", help="data set whose pictures set int8 ranges")
+    parser.add_argument(
+        "--calibration", metavar="SPEC", help="data set whose pictures set int8 ranges, and are compared (default: shapes)"
+    )
     _add_image_size(parser, "; 'any' for files of any size (not TFLite)")
     parser.add_argument("--batch-size", type=values.count, default=1, help="of a TFLite file; the others take any")
     parser.add_argument("--raw", action="store_true", help="answer logits, or a detector's heads")
@@ -265,7 +273,11 @@ def _add_export(subparsers):
 
 def _add_serve(subparsers):
     group = _group(
-        subparsers, "serve", "Answer requests from an artifact (tfzoo serve ARTIFACT), or deploy it behind TensorFlow Serving."
+        subparsers,
+        "serve",
+        "Answer requests from an artifact, or deploy a model behind TensorFlow Serving.",
+        "tfzoo serve model.tflite --name shapes --port 8501",
+        usage="tfzoo serve ARTIFACT [OPTION ...], whose options 'tfzoo serve run --help' tells; or tfzoo serve COMMAND ...",
     )
     parser = _command(
         group,
@@ -302,7 +314,12 @@ def spell_out(words) -> list[str]:
 
 
 def _add_data_commands(subparsers):
-    group = _group(subparsers, "data", "Look at labelled pictures, and prepare them.")
+    group = _group(
+        subparsers,
+        "data",
+        "Look at labelled pictures, and prepare them.",
+        "tfzoo data inspect coco:DIR --split train --output inspected",
+    )
     parser = _command(
         group,
         "inspect",
@@ -350,11 +367,17 @@ def _add_data_commands(subparsers):
     )
     parser.add_argument("--count", type=values.count, default=1000, metavar="N", help="keep so many a picture (default: 1000)")
     _add_image_size(parser, ", while they are searched")
+    parser.add_argument("--json", metavar="FILE", help="write what is printed as JSON")
     _add_overwrite(parser)
 
 
 def _add_benchmark(subparsers):
-    group = _group(subparsers, "benchmark", "Compare artifacts: speed, or accuracy.")
+    group = _group(
+        subparsers,
+        "benchmark",
+        "Compare artifacts: speed, or accuracy.",
+        "tfzoo benchmark speed model.tflite model.onnx --output speed",
+    )
     parser = _command(
         group,
         "speed",

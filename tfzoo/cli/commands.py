@@ -29,6 +29,8 @@ def run_models(args):
     from tfzoo import facts
     from tfzoo.zoo import list_models
 
+    if args.name and args.task:
+        raise InputError("A model's name and --task do not go together: leave out one of them.")
     names = [args.name] if args.name else list_models(args.task)
     if args.json:
         print(json.dumps([facts.to_dict(name) for name in names], indent=1))
@@ -106,14 +108,15 @@ def run_predict(args):
     from tfzoo.export import load
     from tfzoo.export.predict import describe, predict_files
     from tfzoo.export.tiling import with_tiles
-    from tfzoo.files import claim_folder
+    from tfzoo.files import claim_folder, folder_of
 
     runner = load(args.artifact, args.threads, None if args.tile else args.image_size, args.weights)
     runner = with_tiles(runner, args.tile, args.overlap, args.image_size, verbose=sys.stdout.isatty())
     runner.check_proposals(args.proposals is not None)
     proposals = args.proposals and for_files(args.proposals)
-    folder = claim_folder(args.output, args.overwrite)
-    results = predict_files(runner, args.image, folder, min_score=args.min_score, proposals=proposals)
+    with folder_of(pathlib.Path(args.output) / "predictions.json"):
+        folder = claim_folder(args.output, args.overwrite)
+        results = predict_files(runner, args.image, folder, min_score=args.min_score, proposals=proposals)
     for result in results:
         print(f"{args.output}/{result['overlay']}: {describe(result)}")
 
@@ -212,9 +215,13 @@ def run_data_proposals(args):
     from tfzoo.files import claim_file
 
     path = claim_file(place(args.output, args.split), args.overwrite)
+    if args.json:
+        claim_file(args.json, args.overwrite)
     dataset = load_dataset(args.data, args.split, "detection")
     made = make_proposals(dataset, path.parent, open_source(args.method, args.image_size), args.count)
     print(format_table(made))
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps(made, indent=1))
     print(f"\nThey are for --proposals {args.output}.")
 
 
@@ -233,7 +240,7 @@ def run_benchmark_speed(args):
     from tfzoo.files import claim_folder
 
     folder = claim_folder(args.output, args.overwrite) if args.output else None
-    timings = speed.measure(args.artifact, args.image_size, args.batch_size, args.threads, args.rounds)
+    timings = speed.measure(args.artifact, args.image_size, args.batch_size, args.threads, args.rounds, verbose=True)
     print(speed.format_table(timings))
     if folder:
         speed.save(timings, folder)

@@ -20,6 +20,14 @@ def above_zero(text):
     raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
 
 
+def share(text):
+    """A number from 0 to 1."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to 1")
+
+
 def count_or_any(text):
     return text if text == "any" else count(text)
 

@@ -16,6 +16,7 @@ from tfzoo.errors import InputError, MissingInputError
 
 IGNORE_LABEL = 255
 ORIENTATION_TAG, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF: values that swap height and width
+MAX_SIDE = 16384  # of a picture to work at, pixels
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -154,7 +155,7 @@ def parse_size(text) -> tuple[int, int] | None:
     """Turns "256", "192x256" (height x width), 256, (192, 256) or None into (height, width).
 
     Raises:
-        InputError: anything else.
+        InputError: anything else, or a side above 16384.
     """
     if text is None:
         return None
@@ -166,4 +167,6 @@ def parse_size(text) -> tuple[int, int] | None:
         sides = []
     if len(sides) not in (1, 2) or min(sides) < 1:
         raise InputError(f"Image size '{text}' is not a size: give N or HEIGHTxWIDTH, such as 256 or 192x256.")
+    if max(sides) > MAX_SIDE:
+        raise InputError(f"Image size '{text}' has a side of more than {MAX_SIDE} pixels: give a smaller one.")
     return (sides[0], sides[-1])

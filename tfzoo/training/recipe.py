@@ -36,7 +36,7 @@ class Recipe(Augmentation):
         weight_decay: AdamW's decoupled decay, on kernels only (not on biases and normalisation).
         clip_norm: gradients whose joint norm is larger are scaled down to it.
         loss: a name that ``tfzoo.losses.make_loss`` takes, such as "cross_entropy" or "cross_entropy+dice". Detectors have
-            losses of their own and look at neither this nor the class weights.
+            losses of their own and take neither this nor class weights.
         class_weights: "none", "median" (median frequency balancing) or "inverse" (inverse frequency).
         class_weight_cap: largest class weight.
         precision: Keras dtype policy: "float32", "mixed_bfloat16", "mixed_float16".

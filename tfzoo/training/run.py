@@ -81,7 +81,8 @@ def train(
     training_data = _open(data, splits[0], task, proposals)
     validation_data = _open(data, splits[1], task, proposals) if splits[1] else None
     size = parse_size(recipe.image_size) or training_data.read(0)["images"].shape[:2]
-    check_images((1, *size, 3))
+    for side in (size, recipe.augmentation().at_size(size)[0], *recipe.several_sizes):
+        check_images((1, *side, 3))
 
     state = read_state(output)
     keras.utils.set_random_seed(recipe.seed)
@@ -92,7 +93,7 @@ def train(
     model.compile(recipe.optimizer(steps=recipe.epochs * len(batches)), **_loss(recipe, training_data))
     if stored is not None:
         _restore(model, stored)
-    claim_folder(output, allow_existing=resume)
+    claim_folder(output, allow_existing=resume, flag="--resume")
     if stored is None:
         write_settings(output, model_name, data, splits, recipe, weights, options, proposals)
     else:
@@ -106,6 +107,10 @@ def train(
         *_time_budget(recipe, begin),
     ]
     verbose = _verbosity() if verbose == "auto" else verbose
+    if verbose:
+        print(
+            f"{len(training_data)} pictures, {len(batches)} steps an epoch; the first one prepares the training and takes longest."
+        )
     try:
         _fit(model, batches, validation, callbacks, initial_epoch=state["epochs"], epochs=recipe.epochs, verbose=verbose)
     except KeyboardInterrupt:
@@ -184,7 +189,12 @@ def _has_tensorflow() -> bool:
 
 def _loss(recipe, dataset):
     """The loss as an argument of ``compile``; none for a detector, which has losses of its own."""
-    return {"loss": _pixel_loss(recipe, dataset)} if dataset.task == "semantic" else {}
+    if dataset.task == "semantic":
+        return {"loss": _pixel_loss(recipe, dataset)}
+    for field in ("loss", "class_weights"):
+        if getattr(recipe, field) != getattr(Recipe, field):
+            raise InputError(f"{field} is '{getattr(recipe, field)}': it is for segmenters alone; leave it out for a detector.")
+    return {}
 
 
 def _pixel_loss(recipe, dataset):
@@ -201,11 +211,13 @@ def _pixel_loss(recipe, dataset):
 def _count_pixels(dataset):
     """Pixels of each class, and pixels of all pictures in which it occurs; ignored ones are not counted."""
     counts, pictures = np.zeros(len(dataset.class_names)), np.zeros(len(dataset.class_names))
+    progress = keras.utils.Progbar(len(dataset), unit_name="picture counted", verbose=int(sys.stdout.isatty()))
     for index in range(len(dataset)):
         labels = dataset.read(index)["segmentation_masks"]
         found = np.bincount(labels.ravel(), minlength=256)[: len(counts)]
         counts += found
         pictures += (found > 0) * found.sum()
+        progress.update(index + 1)
     return counts, pictures
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import zipfile
 
 from tfzoo.errors import InputError, MissingInputError
 from tfzoo.weights.source import Source
@@ -17,6 +18,8 @@ def load_model(path):
     path = _existing(path)
     if path.suffix != ".keras":
         raise InputError(f"{path} is not a .keras file: save the model with model.save('NAME.keras').")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is damaged, or no .keras file: save it again with model.save.")
     import keras
 
     register_all()
@@ -44,7 +47,7 @@ def open_model(artifact, weights=None):
 
     if str(artifact) in MODELS and not (weights is None and pathlib.Path(artifact).exists()):
         if weights is None:
-            raise InputError(f"'{artifact}' is a model name: say with --weights which weights it is to have.")
+            raise InputError(f"'{artifact}' is a model's name: give the file of one, or, where --weights is taken, its weights.")
         return create_model(str(artifact), weights=weights)
     if weights is not None:
         find_entry(str(artifact))
