@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from sample_checks import KEYS, TASKS, assert_boxes_enclose_masks, check_sample, write_coco
+from sample_checks import KEYS, TASKS, assert_boxes_enclose_masks, check_sample, coco_json, write_coco
 
 from tfzoo.data import load_dataset
 from tfzoo.data.shapes import CLASSES
@@ -29,6 +29,32 @@ def test_unknown_task_is_refused_and_a_near_one_suggested(expect_sentence):
 def test_task_that_a_reader_lacks_is_refused(expect_sentence, tmp_path, write_masks):
     spec = write_masks(tmp_path, {"a": blank()}, ["background"])
     expect_sentence(lambda: load_dataset(spec, "train", "detection"), "detection", "semantic")
+
+
+def write_many_classes(reader, root, write_masks, count):
+    """A data set of so many classes, the background among them."""
+    names = ["background", *(f"class {i}" for i in range(1, count))]
+    if reader == "coco":
+        categories = [{"id": i, "name": name} for i, name in enumerate(names[1:], start=1)]
+        return write_coco(root, content=coco_json() | {"categories": categories})[0]
+    spec = write_masks(root, {"a": blank()}, names, "val")
+    if reader == "voc":
+        for before, after in (("images", "JPEGImages"), ("labels", "SegmentationClass")):
+            (root / before).rename(root / after)
+        (root / "Annotations").mkdir()
+        (root / "Annotations" / "a.xml").write_text("<annotation/>")
+        (root / "ImageSets").mkdir()
+        (root / "val.txt").rename(root / "ImageSets" / "val.txt")
+    return spec.replace("masks:", f"{reader}:")
+
+
+@pytest.mark.parametrize("reader", ["coco", "masks", "voc"])
+def test_more_classes_than_label_maps_hold_are_refused_for_the_semantic_task_alone(tmp_path, write_masks, expect_sentence, reader):
+    assert len(load_dataset(write_many_classes(reader, tmp_path / "most", write_masks, 255), "val", "semantic").class_names) == 255
+    spec = write_many_classes(reader, tmp_path / "many", write_masks, 256)
+    expect_sentence(lambda: load_dataset(spec, "val", "semantic"), spec, "256 classes", "at most 255")
+    if reader != "masks":
+        assert len(load_dataset(spec, "val", "detection").class_names) == 255
 
 
 # --- shapes ---

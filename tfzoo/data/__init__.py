@@ -1,6 +1,7 @@
 """Labelled pictures: readers, augmentation and the one tf.data pipeline."""
 
 from tfzoo.data.dataset import TASKS, Dataset
+from tfzoo.data.images import IGNORE_LABEL
 from tfzoo.data.proposals import proposal_recall, with_proposals
 from tfzoo.errors import InputError, nearest
 
@@ -24,7 +25,7 @@ def load_dataset(spec: str, split: str, task: str | None = None) -> Dataset:
             masks, what it was written for for tfrecord, detection for the others.
 
     Raises:
-        InputError: the spec or the task is not known, or the data set is damaged.
+        InputError: the spec or the task is not known, the data set is damaged, or its label maps cannot hold so many classes.
         MissingInputError: a folder, split, picture or label map is missing.
     """
     import importlib
@@ -39,6 +40,11 @@ def load_dataset(spec: str, split: str, task: str | None = None) -> Dataset:
     dataset = getattr(importlib.import_module(module), name)(spec, place, split, task)
     if len(dataset) == 0:
         raise InputError(f"Data set '{spec}' has no pictures in its split '{split}': list some.")
+    if dataset.task == "semantic" and len(dataset.class_names) > IGNORE_LABEL:
+        raise InputError(
+            f"Data set '{spec}' has {len(dataset.class_names)} classes (a background counts too), but label maps hold at "
+            f"most {IGNORE_LABEL} (0 to {IGNORE_LABEL - 1}; {IGNORE_LABEL} is ignored): join classes, or leave some out."
+        )
     return dataset
 
 
