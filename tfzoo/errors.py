@@ -34,6 +34,11 @@ def find_sentence(error: BaseException) -> str | None:
     return found.group(1) if found else None
 
 
+def are_texts(values) -> bool:
+    """Whether something that was read from a file is a list of texts."""
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
 def nearest(word: str, candidates) -> str:
     """Returns " Did you mean 'x'?" for the nearest candidate, or an empty string where none is near."""
     import difflib

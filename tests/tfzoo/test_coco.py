@@ -23,6 +23,8 @@ from sample_checks import (
 
 from tfzoo.data import load_dataset
 
+MISSING = object()
+
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -104,15 +106,74 @@ def test_damaged_json(tmp_path, expect_sentence, content):
     expect_sentence(lambda: load_dataset(spec, "val"), path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "found"),
+    [
+        ("images", "file_name", 5, "5"),
+        ("images", "file_name", None, "null"),
+        ("images", "height", "40", '"40"'),
+        ("images", "width", MISSING, "none"),
+        ("images", "id", [7], "[7]"),
+        ("categories", "name", None, "null"),
+        ("categories", "id", True, "true"),
+        ("annotations", "category_id", MISSING, "none"),
+        ("annotations", "image_id", {}, "{}"),
+    ],
+)
+def test_faulty_entries_are_told_in_a_sentence(tmp_path, expect_sentence, kind, key, value, found):
+    content = coco_json()
+    content[kind][1][key] = value
+    if value is MISSING:
+        del content[kind][1][key]
+    spec, path, _ = write_coco(tmp_path, content=content)
+    expect_sentence(lambda: load_dataset(spec, "val"), path, f"number 2 of '{kind}'", f"'{key}'", f"has {found}:")
+
+
+@pytest.mark.parametrize(("kind", "key"), [("images", "id"), ("categories", "id"), ("annotations", "image_id")])
+def test_ids_of_numbers_and_texts_are_refused(tmp_path, expect_sentence, kind, key):
+    content = coco_json()
+    content[kind][1][key] = "7"
+    spec, path, _ = write_coco(tmp_path, content=content)
+    expect_sentence(lambda: load_dataset(spec, "val"), path, "numbers and texts", '"7"')
+
+
+def test_ids_may_be_texts(tmp_path):
+    content = coco_json()
+    for record in (*content["images"], *content["categories"]):
+        record["id"] = str(record["id"])
+    for annotation in content["annotations"]:
+        annotation |= {key: str(annotation[key]) for key in ("image_id", "category_id")}
+    spec, _, _ = write_coco(tmp_path, content=content)
+    assert load_dataset(spec, "val").read(1)["bounding_boxes"]["labels"].tolist() == [0, 1, 1]  # "18" comes before "3"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "part"),
+    [
+        ("images", [], "no pictures"),
+        ("categories", [], "no categories"),
+        *((kind, value, f"no list of '{kind}'") for kind in ("images", "categories", "annotations") for value in (None, 5, [5])),
+    ],
+)
+def test_faulty_lists_are_told_in_a_sentence(tmp_path, expect_sentence, kind, value, part):
+    spec, path, _ = write_coco(tmp_path, content=coco_json() | {kind: value})
+    expect_sentence(lambda: load_dataset(spec, "val"), path, part)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_val_may_be_called_valid(tmp_path, layout):
+    spec, _, _ = write_coco(tmp_path, layout)
+    dataset = load_dataset(spec, "valid")
+    assert (len(dataset), dataset.split) == (2, "valid") and dataset.read(1)["image_id"] == "7"
+    if layout == "roboflow":  # which calls it so
+        (tmp_path / "val").rename(tmp_path / "valid")
+        assert len(load_dataset(spec, "val")) == 2
+
+
 def test_json_of_other_bytes(tmp_path, expect_sentence):
     spec, path, _ = write_coco(tmp_path)
     path.write_bytes(b"\x89PNG\xff\xfe\x00")
     expect_sentence(lambda: load_dataset(spec, "val"), path)
-
-
-def test_without_pictures(tmp_path, expect_sentence):
-    spec, path, _ = write_coco(tmp_path, content=coco_json() | {"images": [], "annotations": []})
-    expect_sentence(lambda: load_dataset(spec, "val"), path, "no pictures")
 
 
 def test_annotation_of_another_size(tmp_path, expect_sentence):
@@ -150,6 +211,32 @@ def test_run_lengths_that_do_not_fill_the_picture(tmp_path, expect_sentence, cha
     content["annotations"][0]["segmentation"] = runs
     spec, path, _ = write_coco(tmp_path, content=content)
     expect_sentence(lambda: load_dataset(spec, "val", "instance").read(1), path, "do not add up to 30x20 pixels")
+
+
+@pytest.mark.parametrize("task", ["instance", "semantic"])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        [[None] * 8],
+        [[4, 2, 14, 2, 14, None]],  # of which pycocotools never comes back
+        [[4, 2, 14, 2, 14, 1e30]],
+        [[4, 2, 14, 2, 14, 12], [4, 2, "14", 2, 14, 12]],
+        [[4, 2, 14, 2, 14]],
+        ["4 2 14 2 14 12"],
+        [uncompressed(rectangle(*CROWD))],
+        "4 2 14 2 14 12",
+        5,
+        {"counts": [600]},
+        {"size": 600, "counts": [600]},
+        {"size": [HEIGHT, str(WIDTH)], "counts": [600]},
+        {"size": [HEIGHT, WIDTH], "counts": None},
+    ],
+)
+def test_faulty_masks_are_told_in_a_sentence(tmp_path, expect_sentence, task, mask):
+    content = coco_json()
+    content["annotations"][0]["segmentation"] = mask
+    spec, path, _ = write_coco(tmp_path, content=content)
+    expect_sentence(lambda: load_dataset(spec, "val", task).read(1), path, "mask of annotation 1", "must be polygons")
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -238,6 +325,14 @@ def test_without_keypoints_is_refused_for_the_keypoint_task(tmp_path, expect_sen
     del content["annotations"][2]["keypoints"]
     spec, path, _ = write_coco(tmp_path, content=content)
     expect_sentence(lambda: load_dataset(spec, "val", "keypoint").read(1), path, "keypoint")
+
+
+@pytest.mark.parametrize("names", ["nose", 5, {"0": "nose"}, ["nose", 5]])
+def test_faulty_names_of_keypoints_are_told_in_a_sentence(tmp_path, expect_sentence, names):
+    content = coco_json()
+    content["categories"][1]["keypoints"] = names
+    spec, path, _ = write_coco(tmp_path, content=content)
+    expect_sentence(lambda: load_dataset(spec, "val", "keypoint"), path, "'keypoints' are", "list of names")
 
 
 @pytest.mark.parametrize("key", ["area", "iscrowd"])

@@ -4,24 +4,40 @@
     annotations/{split}.json, annotations/{instances,person_keypoints}_{split}.json    pictures in images/ or images/{split}/
     {split}/_annotations.coco.json    pictures beside it
 
+A split "val" may be called "valid" there, and the other way round.
 pycocotools reads polygons and RLE.
 """
 
 import contextlib
 import io
+import json
 import pathlib
 
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from tfzoo.data.dataset import Dataset
+from tfzoo.data.dataset import Dataset, split_names
 from tfzoo.data.images import read_image
 from tfzoo.data.instance_masks import decode_masks
 from tfzoo.data.masks import check_class_names, existing_folder
-from tfzoo.errors import InputError, MissingInputError
+from tfzoo.errors import InputError, MissingInputError, are_texts
 
+TEXT, NUMBER, EITHER = (str,), (int, float), (str, int, float)
+WORDS = {TEXT: "a text", NUMBER: "a number", EITHER: "a number or a text"}
+RECORDS = {  # what the entries of each list need
+    "images": {"id": EITHER, "file_name": TEXT, "height": NUMBER, "width": NUMBER},
+    "categories": {"id": EITHER, "name": EITHER},
+    "annotations": {"id": EITHER, "image_id": EITHER, "category_id": EITHER},
+}
+FORMS = (
+    "annotations/{kind}_{split}2017.json",
+    "annotations/{kind}_{split}.json",
+    "annotations/{split}.json",
+    "{split}/_annotations.coco.json",
+)
 BACKGROUND = "background"
 LARGEST = float(np.finfo(np.float32).max)  # samples hold float32: a larger number would become infinite
+FARTHEST = 1e6  # pixels: pycocotools takes every step along an outline, wherever that leads
 
 
 class Coco(Dataset):
@@ -37,19 +53,17 @@ class Coco(Dataset):
     def __init__(self, spec: str, folder: str, split: str, task: str | None = None):
         super().__init__(spec, split, task)
         root = existing_folder(folder, "It should hold annotations and pictures in one of COCO's layouts.")
-        path = _find_annotations(root, split, self.task)
+        path, split_there = _find_annotations(root, split, self.task)
         self.coco = _load(path)
         self._path = path
         categories = self._categories()
         self.category_ids = [category["id"] for category in categories]
         self.class_names = _class_names(categories, self.task, path)
         if self.task == "keypoint":
-            self.keypoint_names = next((c["keypoints"] for c in categories if "keypoints" in c), [])
-            if not self.keypoint_names:
-                raise InputError(f"{path} has no keypoints: none of its categories lists any; read it for another task.")
+            self.keypoint_names = _keypoint_names(categories, path)
         self._label_of = {id_: label for label, id_ in enumerate(self.category_ids)}
         self._image_ids = sorted(self.coco.imgs)
-        self._folder = self._find_pictures(root, path, split)
+        self._folder = self._find_pictures(root, path, split_there)
 
     def _categories(self):
         """By id. Of several with one name those that nothing is of are left out, but the last: some tools list a parent so."""
@@ -59,8 +73,6 @@ class Coco(Dataset):
         return [c for c in categories if c["id"] == last[c["name"]] or c["id"] in used]
 
     def _find_pictures(self, root, annotations, split):
-        if not self._image_ids:
-            raise InputError(f"{annotations} lists no pictures: give a file whose 'images' is not empty.")
         name = self.coco.imgs[self._image_ids[0]]["file_name"]
         places = (root / f"{split}2017", root / "images" / split, root / "images", root / split, root)
         for place in places:
@@ -118,6 +130,8 @@ class Coco(Dataset):
 
     def _run_lengths(self, annotation, size):
         """A mask as pycocotools' run lengths, whatever form it has in the file."""
+        if not _is_mask(annotation["segmentation"]):
+            raise self._bad_mask(annotation, "it must be polygons, x and y in turn, or run lengths with their size")
         try:
             runs = self.coco.annToRLE(annotation)
         except Exception as error:  # pycocotools raises plain Exceptions
@@ -191,6 +205,27 @@ def _class_names(categories, task, path):
     return [BACKGROUND, *names]
 
 
+def _keypoint_names(categories, path):
+    """The names of the keypoints: those of the first category that has any."""
+    names = next((category["keypoints"] for category in categories if category.get("keypoints")), None)
+    if names is None:
+        raise InputError(f"{path} has no keypoints: none of its categories lists any; read it for another task.")
+    if not are_texts(names):
+        raise InputError(f"{path} has a category whose 'keypoints' are {_shown(names)}, not a list of names: correct it.")
+    return names
+
+
+def _is_mask(segmentation) -> bool:
+    """Whether a mask has a form that pycocotools takes: other ones it may read as noise, or never come back from."""
+    if isinstance(segmentation, dict):
+        return isinstance(segmentation.get("counts"), (str, list)) and _are_numbers(segmentation.get("size"), 2)
+    return isinstance(segmentation, list) and all(map(_is_polygon, segmentation))
+
+
+def _is_polygon(points) -> bool:
+    return isinstance(points, list) and len(points) % 2 == 0 and _are_numbers(points, len(points), FARTHEST)
+
+
 def _fill(counts: bytes | str, size) -> bool:
     """Whether COCO's compressed run lengths, none of them negative, add up to a picture; pycocotools decodes any others into noise.
 
@@ -209,26 +244,24 @@ def _fill(counts: bytes | str, size) -> bool:
     return sum(runs) == size[0] * size[1] and min(runs, default=0) >= 0
 
 
-def _are_numbers(values, count) -> bool:
+def _are_numbers(values, count, largest=LARGEST) -> bool:
     """Whether values read from JSON are a list of so many finite numbers."""
     return (
         isinstance(values, list)
         and len(values) == count
-        and all(type(value) in (int, float) and abs(value) <= LARGEST for value in values)  # NaN is not <= anything
+        and all(type(value) in (int, float) and abs(value) <= largest for value in values)  # NaN is not <= anything
     )
 
 
-def _find_annotations(root: pathlib.Path, split: str, task: str) -> pathlib.Path:
+def _find_annotations(root: pathlib.Path, split: str, task: str) -> tuple[pathlib.Path, str]:
+    """The file of a split's annotations, and what the split is called there."""
     kind = "person_keypoints" if task == "keypoint" else "instances"
-    names = (
-        f"annotations/{kind}_{split}2017.json",
-        f"annotations/{kind}_{split}.json",
-        f"annotations/{split}.json",
-        f"{split}/_annotations.coco.json",
-    )
-    for name in names:
-        if (root / name).is_file():
-            return root / name
+    for name in split_names(split):
+        for form in FORMS:
+            path = root / form.format(kind=kind, split=name)
+            if path.is_file():
+                return path, name
+    names = [form.format(kind=kind, split=split) for form in FORMS]
     found = sorted(
         p.relative_to(root).as_posix() for p in (*root.glob("annotations/*.json"), *root.glob("*/_annotations.coco.json"))
     )
@@ -239,15 +272,52 @@ def _find_annotations(root: pathlib.Path, split: str, task: str) -> pathlib.Path
 
 
 def _load(path):
+    """What the file holds, as pycocotools looks it up, once all that the reader goes by is known to be there."""
     from pycocotools.coco import COCO
 
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints its loading times
-            coco = COCO(str(path))
-        for records, keys in ((coco.imgs, ("file_name", "height", "width")), (coco.cats, ("name",))):
-            for record in records.values():
-                for key in keys:
-                    record[key]  # a KeyError names what is missing
-        return coco
-    except (ValueError, KeyError, TypeError, AssertionError) as error:  # JSON and encoding errors are ValueErrors
+        content = json.loads(path.read_bytes())
+    except ValueError as error:  # JSON and encoding errors are ValueErrors
         raise InputError(f"{path} is not a COCO annotation file ({type(error).__name__}: {error}): export it again.") from None
+    _check_records(content, path)
+    _check_ids(content, path)
+    coco = COCO()
+    coco.dataset = content
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does
+        coco.createIndex()
+    return coco
+
+
+def _check_records(content, path):
+    """Refuses a file without pictures or categories, or with an entry that lacks something."""
+    for kind, needs in RECORDS.items():
+        records = content.get(kind) if isinstance(content, dict) else None
+        if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+            raise InputError(f"{path} is not a COCO annotation file (it has no list of '{kind}'): export it again.")
+        if not records and kind != "annotations":
+            what = "pictures" if kind == "images" else kind
+            raise InputError(f"{path} lists no {what}: give a file whose '{kind}' is not empty.")
+        for key, types in needs.items():
+            wrong = next((number for number, record in enumerate(records) if type(record.get(key)) not in types), None)
+            if wrong is not None:
+                found = _shown(records[wrong][key]) if key in records[wrong] else "none"
+                raise InputError(
+                    f"{path}: number {wrong + 1} of '{kind}' needs {WORDS[types]} as its '{key}', but has {found}: correct it."
+                )
+
+
+def _check_ids(content, path):
+    """Refuses ids of both numbers and texts: 7 and "7" would never find each other."""
+    for kind, key in (("images", "image_id"), ("categories", "category_id")):
+        ids = [record["id"] for record in content[kind]] + [record[key] for record in content["annotations"]]
+        of_another_kind = next((id_ for id_ in ids if isinstance(id_, str) != isinstance(ids[0], str)), None)
+        if of_another_kind is not None:
+            raise InputError(
+                f"{path} has numbers and texts as ids of '{kind}' ({_shown(ids[0])} and {_shown(of_another_kind)}, 'id' there or "
+                f"'{key}' of 'annotations'): write all as numbers, or all as texts."
+            )
+
+
+def _shown(value):
+    """A value as the file has it, cut off where it is long."""
+    return json.dumps(value)[:40]

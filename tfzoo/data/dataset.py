@@ -140,6 +140,11 @@ class Dataset(abc.ABC):
         )
 
 
+def split_names(split: str) -> tuple[str, ...]:
+    """What files and folders may call a split, its own name first: tools differ between "val" and "valid"."""
+    return {"val": ("val", "valid"), "valid": ("valid", "val")}.get(split, (split,))
+
+
 def _pipeline():
     try:
         return importlib.import_module("tfzoo.data.pipeline")

@@ -10,13 +10,12 @@ import pathlib
 
 import numpy as np
 
-from tfzoo.data.dataset import Dataset
+from tfzoo.data.dataset import Dataset, split_names
 from tfzoo.data.images import image_size, read_image
 from tfzoo.data.masks import check_class_names, existing_folder, find_images
 from tfzoo.errors import InputError, MissingInputError
 
 SLACK = 0.01  # by so much of a side a rounded number may lie outside the picture
-OTHER_NAMES = {"val": ("val", "valid"), "valid": ("valid", "val")}  # tools differ
 
 
 class Yolo(Dataset):
@@ -116,7 +115,7 @@ def _lines(path: pathlib.Path):
 
 def _find_split(root, split):
     """The folders of a split's pictures and labels."""
-    for name in OTHER_NAMES.get(split, (split,)):
+    for name in split_names(split):
         for images, labels in ((f"images/{name}", f"labels/{name}"), (f"{name}/images", f"{name}/labels")):
             if (root / images).is_dir():
                 if not (root / labels).is_dir():
