@@ -120,7 +120,16 @@ def test_voc_without_a_size_is_read(voc):
         (lambda root: (root / "ImageSets" / "Main" / "val.txt").unlink(), ("no split 'val'", "Main"), True),
         (lambda root: (root / "classes.txt").write_text("dog"), ("a.xml", "'cat'", "classes.txt"), False),
         (lambda root: (root / "Annotations" / "a.xml").write_text("<annotation><object>"), ("a.xml", "not XML"), False),
+        (
+            lambda root: (root / "Annotations" / "a.xml").write_text('<?xml version="1.0" encoding="klingon"?><annotation/>'),
+            ("a.xml", "klingon"),
+            False,
+        ),
         (lambda root: write_annotation(root, "a", voc_object("dog", (1, 1, "x", 9))), ("a.xml", "xmax", "'x'"), False),
+        (lambda root: write_annotation(root, "a", voc_object("dog", (1, 1, "nan", 9))), ("a.xml", "xmax", "'nan'"), False),
+        (lambda root: write_annotation(root, "a", size=(40, "²")), ("a.xml", "size width", "'²'"), False),
+        (lambda root: write_annotation(root, "a", size=("inf", 60)), ("a.xml", "size height", "'inf'"), False),
+        (lambda root: write_annotation(root, "a", size=("40.0", "61.0")), ("a.xml", "61x40", "60x40"), False),
         (lambda root: write_annotation(root, "a", "<object><name>dog</name></object>"), ("a.xml", "without a bndbox xmin"), False),
         (lambda root: write_annotation(root, "a", voc_object("", (1, 1, 9, 9))), ("a.xml", "without a name"), False),
         (lambda root: write_annotation(root, "a", size=(60, 40)), ("a.xml", "40x60", "60x40"), False),
@@ -143,7 +152,7 @@ def test_voc_semantic_faults_are_told_in_a_sentence(voc, expect_sentence):
 YAML = {
     "list": "path: .\ntrain: images/train\nnames: [cat, 'big dog']\n",
     "block": "names:\n  - cat\n  - big dog\nnc: 2\n",
-    "indices": "names:\n  1: big dog\n  0: cat\n",
+    "indices": "names:\n  1: big dog\n  0: cat\nnc:\n",
 }
 
 
@@ -246,6 +255,13 @@ def test_yolo_faulty_keypoint_shapes_are_told_in_a_sentence(yolo, expect_sentenc
         ("nc: 2", "names no classes"),
         ("- a", "names no classes"),
         ("names: {0: a, 2: b}", "gap"),
+        ("names: {0: a, b: c}", "gap"),
+        ("names: {0: a, ~: b}", "gap"),
+        ("names: [cat, [1, 2]]", "reads as [1, 2], no text"),
+        ("names: [cat, ~]", "reads as None, no text"),
+        ("names: {0: on, 1: 'off'}", "reads as True, no text"),
+        ("names: [cat, dog]\nnc: 5", "5 classes (nc), but names 2"),
+        ("names: [cat, dog]\nnc: '2'", "'2' classes (nc), but names 2"),
         ("names: [a, b, a]", "class 'a' twice"),
         ("names: {0: 1, 1: '1'}", "class '1' twice"),
     ],

@@ -5,6 +5,8 @@ ImageSets/Main/{split}.txt (a NAME a line; the semantic task: ImageSets/Segmenta
 classes.txt (a class a line; may be left out, see ``Voc``)
 """
 
+import contextlib
+import math
 import pathlib
 import xml.etree.ElementTree
 
@@ -19,6 +21,7 @@ CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
     "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
+EDGES = ("bndbox/xmin", "bndbox/ymin", "bndbox/xmax", "bndbox/ymax")
 BACKGROUND = "background"
 HINT = "a Pascal VOC data set has its pictures in JPEGImages/ and its label maps in SegmentationClass/."
 
@@ -97,7 +100,7 @@ class Voc(Dataset):
             return sample | {"segmentation_masks": labels[..., None]}
         path = self._annotations(index)
         tree = _parse(path)
-        self._check_size(path, _declared_size(tree), image.shape[:2])
+        self._check_size(path, _declared_size(tree, path), image.shape[:2])
         return sample | {"bounding_boxes": self._boxes(tree, path)}
 
     def read_boxes(self, index):
@@ -111,8 +114,8 @@ class Voc(Dataset):
     def _check_size(path, size, true_size):
         if size is not None and tuple(size) != tuple(true_size):
             raise InputError(
-                f"{path} is for a picture of {size[1]}x{size[0]} pixels, its picture has {true_size[1]}x{true_size[0]}: correct "
-                "the one that is wrong."
+                f"{path} is for a picture of {size[1]:g}x{size[0]:g} pixels, its picture has {true_size[1]}x{true_size[0]}: "
+                "correct the one that is wrong."
             )
 
     def _boxes(self, tree, path):
@@ -121,7 +124,7 @@ class Voc(Dataset):
         for name in names:
             if name not in self._label_of:
                 raise InputError(f"{path} has an object of the class '{name}', which classes.txt does not list: add it there.")
-        edges = [[_number(found, f"bndbox/{edge}", path) for edge in ("xmin", "ymin", "xmax", "ymax")] for found in objects]
+        edges = [[_number(_text(found, edge, path), edge, path) for edge in EDGES] for found in objects]
         boxes = np.array(edges, np.float32).reshape(-1, 4)
         boxes[:, :2] -= boxes[:, :2] >= 1  # a 0, which VOC has not, is the picture's border already
         return {
@@ -135,7 +138,7 @@ class Voc(Dataset):
 def _parse(path: pathlib.Path):
     try:
         return xml.etree.ElementTree.parse(path).getroot()
-    except (xml.etree.ElementTree.ParseError, UnicodeDecodeError, ValueError) as error:
+    except (xml.etree.ElementTree.ParseError, LookupError, ValueError) as error:  # an encoding that is unknown, or not the file's
         raise InputError(f"{path} is not XML that can be read ({error}): export it again.") from None
 
 
@@ -146,15 +149,17 @@ def _text(element, name, path):
     return text
 
 
-def _number(element, name, path):
-    text = _text(element, name, path)
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"{path} has an object whose {name.replace('/', ' ')} is '{text}', no number: correct it.") from None
+def _number(text, name, path):
+    number = math.nan
+    with contextlib.suppress(ValueError):
+        number = float(text)
+    if not math.isfinite(number):
+        raise InputError(f"{path} gives '{text}' as a {name.replace('/', ' ')}, which is no finite number: correct it.")
+    return number
 
 
-def _declared_size(tree):
+def _declared_size(tree, path):
     """(height, width) as the file says; None where it does not, or says 0 as some tools do."""
-    sides = [(tree.findtext(f"size/{side}") or "0").strip() for side in ("height", "width")]
-    return tuple(map(int, sides)) if all(side.isdigit() and int(side) for side in sides) else None
+    names = ("size/height", "size/width")
+    sides = [_number((tree.findtext(name) or "").strip() or "0", name, path) for name in names]
+    return sides if all(sides) else None

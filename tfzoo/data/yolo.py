@@ -1,6 +1,6 @@
 """The ``yolo:DIR`` reader: the text files that YOLO's tools train from.
 
-data.yaml (names: a list, or a dictionary from index to name)
+data.yaml (names: a list, or a dictionary from index to name; nc, their number, may be left out)
 images/{split}/NAME.jpg    labels/{split}/NAME.txt    (or {split}/images/ and {split}/labels/)
 A line an object: CLASS CENTRE_X CENTRE_Y WIDTH HEIGHT, or CLASS X Y X Y X Y ... (an outline), in shares of the picture's sides.
 With kpt_shape: [K, 2 or 3] in data.yaml, each box is followed by the numbers of K keypoints, and no line is an outline.
@@ -145,15 +145,27 @@ def _read_description(path):
 
 
 def _class_names(description, path):
+    names = _listed_names(description, path)
+    for name in names:
+        if type(name) not in (str, int, float):  # as unquoted yes, no, on, off and ~ are
+            raise InputError(f"{path} names a class that YAML reads as {name!r:.40}, no text: write the name in quotes.")
+    names = [str(name) for name in names]
+    check_class_names(names, path)
+    count = description.get("nc")
+    if count not in (None, len(names)):
+        raise InputError(f"{path} tells of {count!r:.40} classes (nc), but names {len(names)}: correct the one that is wrong.")
+    return names
+
+
+def _listed_names(description, path):
+    """What data.yaml lists as names, in the order of their indices."""
     names = description.get("names")
     if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
+        if names.keys() != set(range(len(names))):
             raise InputError(f"{path} names classes by indices that do not run from 0 without a gap: number them anew.")
         names = [names[index] for index in range(len(names))]
     if not isinstance(names, list) or not names:
         raise InputError(f"{path} names no classes: add a line such as 'names: [cat, dog]'.")
-    names = [str(name) for name in names]
-    check_class_names(names, path)
     return names
 
 
