@@ -200,6 +200,34 @@ def test_what_is_missing_or_damaged_is_named(converted, tmp_path):
         converted(overwrite=True)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("format", 5),
+        ("task", None),
+        ("task", "depth"),
+        ("class_names", {"0": "star"}),
+        ("class_names", ["star", None]),
+        ("keypoint_names", "left"),
+        ("mirrored_points", [[0, 1], [0]]),
+        ("mirrored_points", [["left"]]),
+        ("box_keys", []),
+        ("box_keys", ["boxes", "depth"]),
+        ("most_boxes", "4"),
+        ("shards", [0]),
+        ("index", None),
+        ("pictures", "7"),
+        ("pictures", True),
+    ],
+)
+def test_faulty_descriptions_are_told_in_a_sentence(converted, tmp_path, expect_sentence, key, value):
+    spec, path = converted(), tmp_path / "records" / "train.json"
+    description = json.loads(path.read_text())
+    for content in (description | {key: value}, {other: value for other, value in description.items() if other != key}):
+        path.write_text(json.dumps(content))
+        expect_sentence(lambda: load_dataset(spec, "train"), path, "convert' wrote", f"'{key}'")
+
+
 def test_without_tensorflow(converted, tmp_path, monkeypatch):
     spec = converted()
     monkeypatch.setitem(sys.modules, "tensorflow", None)

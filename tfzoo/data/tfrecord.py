@@ -18,11 +18,11 @@ import keras
 import numpy as np
 from PIL import Image
 
-from tfzoo.data.dataset import TASK_KEYS, Dataset
+from tfzoo.data.dataset import TASK_KEYS, TASKS, Dataset
 from tfzoo.data.images import decode_image
 from tfzoo.data.instance_masks import decode_masks, encode_masks
 from tfzoo.data.masks import existing_folder
-from tfzoo.errors import InputError, MissingInputError, OutputExistsError
+from tfzoo.errors import InputError, MissingInputError, OutputExistsError, are_texts
 from tfzoo.files import claim_folder, replacing
 
 FORMAT = "tfzoo tfrecord 1"
@@ -38,6 +38,20 @@ _FEATURES = {  # of a record; those of its task are there
     "objects/masks": "bytes",  # COCO's compressed run lengths
     "objects/keypoints": "float",  # x, y, visibility, point after point
 }  # fmt: skip
+
+
+_DESCRIPTION = {  # what a split's JSON holds, and whether a value is one for it
+    "format": lambda value: value == FORMAT,
+    "task": lambda value: value in TASKS,
+    "class_names": are_texts,
+    "keypoint_names": are_texts,
+    "mirrored_points": lambda value: isinstance(value, list) and all(map(_are_counts, value)) and len(set(map(len, value))) <= 1,
+    "box_keys": lambda value: are_texts(value) and value[:1] == ["boxes"] and set(value[1:]) <= set(_BOX_NUMBERS),
+    "most_boxes": lambda value: value is None or _are_counts([value]),
+    "shards": are_texts,
+    "index": lambda value: are_texts([value]),
+    "pictures": lambda value: _are_counts([value]),
+}
 
 
 def convert(dataset: Dataset, folder, shard_bytes: int = SHARD_BYTES, overwrite=False, verbose=True) -> pathlib.Path:
@@ -286,9 +300,19 @@ def _read_description(path):
         description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # encoding errors are ValueErrors
         description = None
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise InputError(f"{path} is not what 'tfzoo data convert' wrote: convert the data set again, into a folder of its own.")
+    if not isinstance(description, dict):
+        description = {}
+    for key, is_right in _DESCRIPTION.items():
+        if key not in description or not is_right(description[key]):
+            raise InputError(
+                f"{path} is not what 'tfzoo data convert' wrote ('{key}' is missing or wrong): convert the data set again, into a "
+                "folder of its own."
+            )
     return description
+
+
+def _are_counts(values) -> bool:
+    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
 
 def _tensorflow(to_be):
