@@ -1,6 +1,8 @@
 """Pictures are read as people see them, label maps as indices."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -174,6 +176,34 @@ def test_one_bit_label_map_holds_zero_and_one(tmp_path):
     path = save(Image.fromarray(bits), tmp_path / "labels.png")
     assert Image.open(path).mode == "1"
     np.testing.assert_array_equal(read_label_map(path, 2), bits.astype(np.uint8))
+
+
+def write_png(path, indices, bits, kind):
+    """A PNG of so few bits a pixel, by hand: grey (kind 0) or palette (3)."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width = indices.shape
+    rows = np.unpackbits(indices[..., None], axis=2)[..., -bits:].reshape(height, -1)
+    lines = b"".join(b"\0" + row.tobytes() for row in np.packbits(rows, axis=1))  # 0: pixels as they are, without a filter
+    palette = chunk(b"PLTE", bytes(3 * 2**bits)) if kind == 3 else b""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + palette + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b""))
+    return path
+
+
+@pytest.mark.parametrize("kind", [0, 3])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_label_maps_of_few_bits_are_read_as_stored(tmp_path, bits, kind):
+    indices = (np.arange(35).reshape(5, 7) * 5 % 2**bits).astype(np.uint8)  # of a width that fills no byte
+    assert indices.max() >= min(2**bits - 1, 35 * 4)
+    np.testing.assert_array_equal(read_label_map(write_png(tmp_path / "labels.png", indices, bits, kind)), indices)
+
+
+def test_an_index_of_few_bits_beyond_the_classes_is_told_as_stored(tmp_path, expect_sentence):
+    path = write_png(tmp_path / "labels.png", np.array([[0, 15]], np.uint8), 4, 0)  # of which Pillow makes 255
+    expect_sentence(lambda: read_label_map(path, 4), path, "index 15,", "4 classes")
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])

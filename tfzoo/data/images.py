@@ -8,6 +8,7 @@ import io
 import numbers
 import operator
 import pathlib
+import struct
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -17,6 +18,7 @@ from tfzoo.errors import InputError, MissingInputError
 IGNORE_LABEL = 255
 ORIENTATION_TAG, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF: values that swap height and width
 MAX_SIDE = 16384  # of a picture to work at, pixels
+PNG_HEADER, PNG_GREY = struct.Struct(">4xIIBB"), 0  # IHDR from its name on: width, height, bits a channel, kind of colours
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -62,7 +64,7 @@ def read_label_map(path, num_classes: int | None = None) -> np.ndarray:
     """Reads a label map: uint8 [height, width], the stored indices (a palette's colours are not looked at).
 
     Args:
-        path: an index image: grey (8 or 16 bits) or palette.
+        path: an index image: grey (1 to 16 bits) or palette.
         num_classes: indices must be below it, or 255 (ignore). None: not checked.
 
     Raises:
@@ -70,15 +72,24 @@ def read_label_map(path, num_classes: int | None = None) -> np.ndarray:
         InputError: colours instead of indices, a damaged file, or an index that no class has.
     """
     path = pathlib.Path(path)
-    image = _open(_read_bytes(path), str(path))
+    data = _read_bytes(path)
+    image = _open(data, str(path))
     if image.mode not in ("L", "P", "1", "I", "I;16", "I;16B"):
         raise InputError(
             f"Label map {path} holds colours (mode {image.mode}), not class indices: save it as a single-channel PNG "
             "whose pixel values are the line numbers of classes.txt, counted from 0."
         )
-    labels = np.asarray(ImageOps.exif_transpose(image)).astype(np.int64)
+    labels = np.asarray(ImageOps.exif_transpose(image)).astype(np.int64) // _stretch(image, data)
     _check_indices(labels, num_classes, path)
     return labels.astype(np.uint8)
+
+
+def _stretch(image, data):
+    """By what Pillow multiplied the stored values: it makes 2 and 4 bits of grey in a PNG reach up to 255, as a picture needs."""
+    if image.format != "PNG" or image.mode != "L":
+        return 1
+    _, _, bits, colours = PNG_HEADER.unpack_from(data, data.index(b"IHDR"))
+    return 255 // (2**bits - 1) if colours == PNG_GREY else 1
 
 
 def _check_indices(labels, num_classes, path):
