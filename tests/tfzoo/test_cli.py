@@ -334,6 +334,15 @@ def test_a_data_set_is_inspected(detector, wrong, tmp_path, capfd):
     assert "There is no folder" in wrong("data", "inspect", "yolo:nowhere")
 
 
+def test_anchors_of_a_data_set_without_boxes_are_refused_before_it_is_read(wrong, masks_folder, tmp_path):
+    arguments = "--split", "val", "--anchors", "2", "--output", tmp_path / "seen"
+    assert "has no boxes to find anchors for: read it for the task 'detection' (--task detection" in wrong(
+        "data", "inspect", "shapes", *arguments
+    )
+    assert "take one that has boxes" in wrong("data", "inspect", f"masks:{masks_folder}", *arguments)
+    assert not (tmp_path / "seen").exists()
+
+
 def test_an_unknown_task_of_a_demonstration_leaves_no_folder(wrong, tmp_path):
     assert "depth" in wrong("demo", "--task", "depth", "--output", tmp_path / "demo")
     assert not (tmp_path / "demo").exists()

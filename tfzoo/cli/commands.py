@@ -185,12 +185,14 @@ def run_serve_export(args):
 
 def run_data_inspect(args):
     from tfzoo.data import load_dataset
-    from tfzoo.data.box_clusters import anchor_sizes
+    from tfzoo.data.box_clusters import anchor_sizes, require_boxes
     from tfzoo.data.inspection import format_table, inspect
     from tfzoo.files import claim_folder
 
-    folder = claim_folder(args.output, args.overwrite) if args.output else None
     dataset = load_dataset(args.data, args.split, args.task)
+    if args.anchors:
+        require_boxes(dataset)
+    folder = claim_folder(args.output, args.overwrite) if args.output else None
     print(format_table(inspect(dataset, folder)))
     if args.anchors:
         sizes = ", ".join(f"({width:.0f}, {height:.0f})" for width, height in anchor_sizes(dataset, args.anchors, args.image_size))

@@ -25,10 +25,19 @@ def anchor_sizes(dataset: Dataset, count=5, image_size=None, seed=0) -> np.ndarr
     return cluster_sizes(box_sizes(dataset, image_size), count, seed)[0]
 
 
+def require_boxes(dataset: Dataset) -> None:
+    """Raises an InputError where a data set was read for a task without boxes."""
+    if dataset.task != "semantic":
+        return
+    way = "read it for the task 'detection' (--task detection, or task='detection' in Python)"
+    if "detection" not in dataset.tasks:
+        way = "take one that has boxes"
+    raise InputError(f"Data set '{dataset.spec}', read for the task 'semantic', has no boxes to find anchors for: {way}.")
+
+
 def box_sizes(dataset: Dataset, image_size=None) -> np.ndarray:
     """Width and height of all wanted boxes of a data set, float64 [N, 2], in pixels at ``image_size`` (see ``anchor_sizes``)."""
-    if dataset.task == "semantic":
-        raise InputError(f"Data set '{dataset.spec}' was read without boxes: load it with task='detection'.")
+    require_boxes(dataset)
     new_size, sizes = parse_size(image_size), [np.empty((0, 2))]
     for index in range(len(dataset)):
         bounding_boxes, size = dataset.read_boxes(index)
