@@ -76,11 +76,24 @@ class Runner(abc.ABC):
         self.name = f"{self.format} {self.sidecar.quantization}" if self.sidecar.quantization else self.format
         try:
             self._open()
+            self._check_shape()
         except (ImportError, InputError):
             raise
         except Exception as error:  # each runtime has its own way to refuse a damaged file
             reason = str(error).strip().partition("\n")[0][:200]
             raise InputError(f"{path} cannot be opened as {self.format} ({reason}): export it again.") from error
+
+    def _check_shape(self):
+        told, own = [self.batch_size, *(self.image_size or (None, None))], self._own_shape()
+        if any(side not in (None, said) for side, said in zip(own, told, strict=False)):
+            raise InputError(
+                f"{self.path} takes pictures of [batch, height, width] {_shown(own)}, but {sidecars.place(self.path)} tells of "
+                f"{_shown(told)}: put the JSON exported with it there, or export again."
+            )
+
+    def _own_shape(self) -> list[int | None]:
+        """[batch, height, width] of pictures as the artifact itself tells it, None for any; [] where that takes long to ask."""
+        return []
 
     def _read_sidecar(self) -> sidecars.Sidecar:
         return sidecars.read(self.path)
@@ -200,6 +213,10 @@ class Runner(abc.ABC):
         )
 
 
+def _shown(shape):
+    return f"[{', '.join('any' if side is None else str(side) for side in shape)}]"
+
+
 def _to_uint8(image):
     image = np.asarray(image)
     check_images((1, *image.shape))
@@ -304,6 +321,10 @@ class TFLiteRunner(Runner):
         self._interpreter.allocate_tensors()
         self._signature = self._interpreter.get_signature_runner()
 
+    def _own_shape(self):
+        shape = self._signature.get_input_details()["images"]["shape_signature"][:3].tolist()
+        return [None if side < 0 else side for side in shape]
+
     @property
     def integers(self):
         details = self._signature.get_output_details()
@@ -330,6 +351,10 @@ class OnnxRunner(Runner):
         options.intra_op_num_threads = self.threads
         self._session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
         self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def _own_shape(self):
+        shape = next(given.shape for given in self._session.get_inputs() if given.name == "images")[:3]
+        return [side if isinstance(side, int) else None for side in shape]  # one that is any has a name
 
     def run(self, images, **proposals):
         return dict(zip(self._outputs, self._session.run(self._outputs, {"images": self._typed(images), **proposals}), strict=True))

@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import pathlib
 
-from tfzoo.errors import InputError, MissingInputError
+from tfzoo.errors import InputError, MissingInputError, are_counts
 
 PACKAGES = ("tfzoo", "keras", "tensorflow")
 OBJECTS = {
@@ -152,12 +152,27 @@ def write(sidecar: Sidecar, artifact) -> pathlib.Path:
     return path
 
 
+def _is_input(value) -> bool:
+    inputs = value if isinstance(value, list) else [value]
+    return bool(inputs) and all(isinstance(each, dict) for each in inputs) and inputs[0].get("dtype") in ("uint8", "float32")
+
+
+FIELDS = {  # what running an artifact rests on, and whether a value is one for it
+    "task": lambda value: value in list(MEANINGS),
+    "class_names": lambda value: isinstance(value, list),
+    "image_size": lambda value: value is None or (are_counts(value, least=1) and len(value) == 2),
+    "batch_size": lambda value: value is None or are_counts([value], least=1),
+    "proposals": lambda value: value in (None, "any") or are_counts([value], least=1),
+    "input": _is_input,
+}
+
+
 def read(artifact) -> Sidecar:
     """Reads an artifact's sidecar.
 
     Raises:
         MissingInputError: it is not there.
-        InputError: it is damaged, or belongs to another artifact.
+        InputError: it is damaged, holds something else than it should, or belongs to another artifact.
     """
     path = place(artifact)
     if not path.is_file():
@@ -169,6 +184,10 @@ def read(artifact) -> Sidecar:
         sidecar = Sidecar(**json.loads(path.read_text()))
     except (TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}): export again.") from None
+    for key, is_right in FIELDS.items():
+        value = getattr(sidecar, key)
+        if not is_right(value):
+            raise InputError(f"{path} is damaged ({json.dumps(value)[:40]} is no '{key}'): export again.")
     if sidecar.digest not in (None, digest(artifact)):
         raise InputError(f"{artifact} is damaged or not the one that {path} was written for: copy both again, or export again.")
     sidecar.image_size = sidecar.image_size and tuple(sidecar.image_size)

@@ -39,6 +39,11 @@ def are_texts(values) -> bool:
     return isinstance(values, list) and all(isinstance(value, str) for value in values)
 
 
+def are_counts(values, least=0) -> bool:
+    """Whether something that was read from a file is a list of whole numbers from ``least`` on."""
+    return isinstance(values, list) and all(type(value) is int and value >= least for value in values)
+
+
 def nearest(word: str, candidates) -> str:
     """Returns " Did you mean 'x'?" for the nearest candidate, or an empty string where none is near."""
     import difflib

@@ -1,5 +1,8 @@
 """One interface for every artifact."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -75,3 +78,60 @@ def test_damaged_and_foreign_artifacts_are_refused(exported, tmp_path):
     sidecars.place(tmp_path / "unet.onnx").write_text("{}")
     with pytest.raises(InputError, match="is damaged"):
         load(tmp_path / "unet.onnx")
+
+
+@pytest.fixture
+def retold(exported, tmp_path):
+    """A function that copies an artifact, with some values of its sidecar changed, and returns its path."""
+
+    def copy(form, **changed):
+        path = exported[form][0]
+        shutil.copy(path, tmp_path / path.name)
+        sidecars.place(tmp_path / path.name).write_text(json.dumps(json.loads(sidecars.place(path).read_text()) | changed))
+        return tmp_path / path.name
+
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("task", "depth"),
+        ("task", ["semantic"]),
+        ("class_names", None),
+        ("class_names", "cell"),
+        ("image_size", [64]),
+        ("image_size", "64"),
+        ("image_size", [64, "96"]),
+        ("image_size", [0, 96]),
+        ("batch_size", 0),
+        ("batch_size", True),
+        ("proposals", "some"),
+        ("input", {}),
+        ("input", []),
+        ("input", ["images"]),
+        ("input", {"name": "images", "dtype": "int4"}),
+    ],
+)
+def test_faulty_sidecars_are_told_in_a_sentence(retold, key, value):
+    with pytest.raises(InputError, match=rf"is damaged \(.* is no '{key}'\): export again\.$"):
+        load(retold("float32", **{key: value}))
+
+
+@pytest.mark.parametrize(
+    ("form", "changed", "own", "told"),
+    [
+        ("float32", {"image_size": [96, 64]}, "1, 64, 96", "1, 96, 64"),
+        ("float32", {"image_size": None}, "1, 64, 96", "1, any, any"),
+        ("float32", {"batch_size": 2}, "1, 64, 96", "2, 64, 96"),
+        ("onnx", {"image_size": [96, 64]}, "any, 64, 96", "any, 96, 64"),
+        ("onnx", {"image_size": None}, "any, 64, 96", "any, any, any"),
+    ],
+)
+def test_a_sidecar_of_another_shape_than_the_file_takes_is_refused(retold, form, changed, own, told):
+    path = retold(form, **changed)
+    with pytest.raises(
+        InputError, match=rf"{path.name} takes pictures of .* \[{own}\], but .*{path.name}\.json tells of \[{told}\]"
+    ):
+        load(path)
+    assert load(retold(form)).image_size == (64, 96)

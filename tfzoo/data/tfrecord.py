@@ -22,7 +22,7 @@ from tfzoo.data.dataset import TASK_KEYS, TASKS, Dataset
 from tfzoo.data.images import decode_image
 from tfzoo.data.instance_masks import decode_masks, encode_masks
 from tfzoo.data.masks import existing_folder
-from tfzoo.errors import InputError, MissingInputError, OutputExistsError, are_texts
+from tfzoo.errors import InputError, MissingInputError, OutputExistsError, are_counts, are_texts
 from tfzoo.files import claim_folder, replacing
 
 FORMAT = "tfzoo tfrecord 1"
@@ -45,12 +45,12 @@ _DESCRIPTION = {  # what a split's JSON holds, and whether a value is one for it
     "task": lambda value: value in TASKS,
     "class_names": are_texts,
     "keypoint_names": are_texts,
-    "mirrored_points": lambda value: isinstance(value, list) and all(map(_are_counts, value)) and len(set(map(len, value))) <= 1,
+    "mirrored_points": lambda value: isinstance(value, list) and all(map(are_counts, value)) and len(set(map(len, value))) <= 1,
     "box_keys": lambda value: are_texts(value) and value[:1] == ["boxes"] and set(value[1:]) <= set(_BOX_NUMBERS),
-    "most_boxes": lambda value: value is None or _are_counts([value]),
+    "most_boxes": lambda value: value is None or are_counts([value]),
     "shards": are_texts,
     "index": lambda value: are_texts([value]),
-    "pictures": lambda value: _are_counts([value]),
+    "pictures": lambda value: are_counts([value]),
 }
 
 
@@ -309,10 +309,6 @@ def _read_description(path):
                 "folder of its own."
             )
     return description
-
-
-def _are_counts(values) -> bool:
-    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
 
 def _tensorflow(to_be):
