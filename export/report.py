@@ -65,17 +65,17 @@ class ExportReport:
         lines = [
             f"{self.path}: {self.format}{f' {self.quantization}' if self.quantization else ''}, {self.bytes / 1e6:.2f} MB, "
             f"pictures of {size}, batch {self.batch_size or 'any'}, {self.latency_ms:.1f} ms a run",
-            f"  operators: {_listed(self.operators)}",
+            *(f"  note: {note}" for note in self.notes),
         ]
-        if self.not_on_gpu is not None:
-            lines.append(
-                f"  a GPU delegate takes all of these{' but' if self.not_on_gpu else ''} {_listed(self.not_on_gpu)}".rstrip()
-            )
         for output, errors in self.parity.items():
             told = {key: value for key, value in errors.items() if output != "labels" or key == "agreement"}  # labels have no size
             text = ", ".join(f"{key.replace('_', ' ')} {value:.6g}" for key, value in told.items())
             lines.append(f"  {output} against Keras on {self.checked_pictures} pictures ({self.compared_on}): {text}")
-        return "\n".join([lines[0], *(f"  note: {note}" for note in self.notes), *lines[1:]])
+        lines.append(f"  operators: {_listed(self.operators)}")
+        if self.not_on_gpu is not None:
+            but = f" but {_listed(self.not_on_gpu)}" if self.not_on_gpu else ""
+            lines.append(f"  a GPU delegate takes all of these{but}")
+        return "\n".join(lines)
 
 
 def _listed(counts):

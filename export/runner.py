@@ -152,7 +152,7 @@ class Runner(abc.ABC):
         picture's own size (label maps nearest, maps of scores bilinear, boxes and keypoints by the ratio of the sides).
 
         Args:
-            images: [B, H, W, 3], or a list of [H, W, 3]; uint8 or float32, 0 to 255, RGB.
+            images: [B, H, W, 3], or a list of [H, W, 3]; uint8, or float32, which is rounded; 0 to 255, RGB.
             proposals: for an artifact that takes them (``takes_proposals``): of each picture [n, 4], any n, xyxy in its pixels,
                 best first. A file of a fixed number takes the first ones.
 

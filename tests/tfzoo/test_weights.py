@@ -56,7 +56,7 @@ def test_missing_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(MissingInputError, match="There is no file"):
         tfzoo.load_model(tmp_path / "none.keras")
     (tmp_path / "broken.keras").write_bytes(b"PK\x03\x04 not really")
-    with pytest.raises(InputError, match="is damaged, or no .keras file"):
+    with pytest.raises(InputError, match=r"is damaged, or no \.keras file"):
         tfzoo.load_model(tmp_path / "broken.keras")
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(tmp_path / "foreign.keras")
     with pytest.raises(InputError, match="not of this zoo"):
@@ -65,7 +65,7 @@ def test_missing_and_foreign_files_are_refused(tmp_path):
 
 def test_truncated_checkpoint_is_refused(small_unet, tmp_path):
     (tmp_path / "half.keras").write_bytes(small_unet[1].read_bytes()[:5000])
-    with pytest.raises(InputError, match="is damaged, or no .keras file"):
+    with pytest.raises(InputError, match=r"is damaged, or no \.keras file"):
         tfzoo.load_model(tmp_path / "half.keras")
 
 
