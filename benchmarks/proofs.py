@@ -341,7 +341,7 @@ of each name (so that all of them take hours, not days) learned {pictures} drawn
   Narrow models lose more by quantization than wide ones.
 - Error: a segmenter's logits, norm of the difference over norm; a detector's boxes, pixels, the largest of those that agree.
 - ms: of one picture of {size} in one thread (SavedModel: in those that TensorFlow has), the median of {rounds} runs, in turn with
-  the model's other files of the same run; on the machine that made the table, with whatever else it did.
+  the model's other files of the same run; on the machine that made the table, with whatever else it did. -: not timed so.
 - int8: the network in integers; decisions, decoding and NMS in float.
 - A star: measured on files of an earlier revision of the exporter, whose graphs are not in all details those of today.
 
