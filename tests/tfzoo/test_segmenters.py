@@ -93,7 +93,7 @@ def quadrants():
     return np.clip(colours[labels] + rng.normal(0, 20, (*labels.shape, 3)), 0, 255).astype(np.uint8), labels
 
 
-@thoroughly
+@segmenters({"unet", "fcn8s_vgg16", "segnet_basic"})
 def test_learns_two_pictures_by_plain_fit(name, pictures):
     keras.utils.set_random_seed(1)
     images, labels = quadrants() if name == "fcn32s_vgg16" else (pictures[0][:2], pictures[1][:2].copy())
