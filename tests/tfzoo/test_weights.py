@@ -2,6 +2,7 @@
 
 import hashlib
 import types
+import zipfile
 
 import keras
 import numpy as np
@@ -58,6 +59,10 @@ def test_missing_and_foreign_files_are_refused(tmp_path):
     (tmp_path / "broken.keras").write_bytes(b"PK\x03\x04 not really")
     with pytest.raises(InputError, match=r"is damaged, or no \.keras file"):
         tfzoo.load_model(tmp_path / "broken.keras")
+    with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    with pytest.raises(InputError, match="cannot be read as a Keras model"):
+        tfzoo.load_model(tmp_path / "other.keras")
     keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(tmp_path / "foreign.keras")
     with pytest.raises(InputError, match="not of this zoo"):
         tfzoo.load_model(tmp_path / "foreign.keras")

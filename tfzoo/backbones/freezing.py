@@ -25,6 +25,8 @@ STAGES = {
     "vgg16": tuple((f"block{block}_",) for block in (5, 4, 3, 2, 1)),
 }
 
+KERAS_NAMED = ("mobilenetv2", "vgg16")  # backbones whose layers bear Keras's names, without a prefix
+
 
 def freeze_backbone(model, stages, trainable=None, frozen_norms=False, prefix="") -> None:
     """Sets which of a backbone's layers learn; other layers stay as they are.

@@ -214,13 +214,14 @@ def run_data_proposals(args):
     from tfzoo.data import load_dataset
     from tfzoo.data.proposal_sources import open_source
     from tfzoo.data.proposals import format_table, make_proposals, place
-    from tfzoo.files import claim_file
+    from tfzoo.files import claim_file, folder_of
 
-    path = claim_file(place(args.output, args.split), args.overwrite)
     if args.json:
         claim_file(args.json, args.overwrite)
-    dataset = load_dataset(args.data, args.split, "detection")
-    made = make_proposals(dataset, path.parent, open_source(args.method, args.image_size), args.count)
+    with folder_of(place(args.output, args.split)):
+        path = claim_file(place(args.output, args.split), args.overwrite)
+        dataset = load_dataset(args.data, args.split, "detection")
+        made = make_proposals(dataset, path.parent, open_source(args.method, args.image_size), args.count)
     print(format_table(made))
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(made, indent=1))

@@ -10,7 +10,7 @@ import dataclasses
 import keras
 
 from tfzoo.backbones import feature_pyramid
-from tfzoo.backbones.freezing import STAGES, freeze_backbone
+from tfzoo.backbones.freezing import KERAS_NAMED, STAGES, freeze_backbone
 from tfzoo.backbones.mobilenet_v3 import mobilenet_v3_large_features
 from tfzoo.backbones.vgg import vgg16_features
 from tfzoo.errors import InputError
@@ -185,7 +185,7 @@ def check_known(name, value, known):
 
 def freeze_stages(model, backbone, trainable_backbone_layers, frozen_norms):
     """Lets the last stages of the backbone learn, None: all; see ``freeze_backbone``."""
-    prefix = "" if backbone in ("mobilenetv2", "vgg16") else FasterRCNN.backbone_prefix  # these have Keras's names
+    prefix = "" if backbone in KERAS_NAMED else FasterRCNN.backbone_prefix
     freeze_backbone(model, STAGES[backbone], trainable_backbone_layers, frozen_norms, prefix)
 
 

@@ -3,7 +3,7 @@
 from keras import ops
 
 from tfzoo.backbones import feature_pyramid
-from tfzoo.backbones.freezing import STAGES, freeze_backbone
+from tfzoo.backbones.freezing import KERAS_NAMED, STAGES, freeze_backbone
 from tfzoo.layers.boxes import clip_boxes
 from tfzoo.layers.detection_input import multiple_above
 from tfzoo.layers.fpn import feature_pyramid_network, level_sizes
@@ -32,7 +32,7 @@ class PyramidDetector(Detector):
     def __init__(self, num_classes, backbone="resnet50", **kwargs):
         super().__init__(num_classes, backbone=backbone, **kwargs)
         which = self.options["trainable_backbone_layers"], self.options["frozen_norms"]
-        freeze_backbone(self, STAGES[backbone], *which, prefix=self.backbone_prefix if backbone == "resnet50" else "")
+        freeze_backbone(self, STAGES[backbone], *which, prefix="" if backbone in KERAS_NAMED else self.backbone_prefix)
 
     def ranking(self, heads):
         """What candidates are ranked by, [B, A, K]."""

@@ -80,9 +80,7 @@ def train(
     recipe = recipe or Recipe.for_task(task)
     training_data = _open(data, splits[0], task, proposals)
     validation_data = _open(data, splits[1], task, proposals) if splits[1] else None
-    size = parse_size(recipe.image_size) or training_data.read(0)["images"].shape[:2]
-    for side in (size, recipe.augmentation().at_size(size)[0], *recipe.several_sizes):
-        check_images((1, *side, 3))
+    size = _choose_size(recipe, training_data)
 
     state = read_state(output)
     keras.utils.set_random_seed(recipe.seed)
@@ -146,6 +144,14 @@ def _build(model_name, dataset, size, recipe, weights, options):
 
 def _copy(model):
     return type(model).from_config(model.get_config())
+
+
+def _choose_size(recipe, dataset):
+    """(height, width) to train at; an InputError where it, or what crops and several sizes make of it, is too small."""
+    size = parse_size(recipe.image_size) or dataset.read(0)["images"].shape[:2]
+    for each in (size, recipe.augmentation().at_size(size)[0], *recipe.several_sizes):
+        check_images((1, *each, 3))
+    return size
 
 
 def _verbosity():
